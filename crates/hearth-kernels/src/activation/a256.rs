@@ -1,0 +1,133 @@
+//! A256: 8-bit activations with one base per 256 and a power of two per 32, for weight formats with super-blocks of 256.
+//!
+//! The exponents keep the sums of a super-block in integers: a kernel shifts the weights' own small scales left by `e`, and
+//! everything up to one conversion per super-block is exact.
+
+use super::TINY;
+
+/// 256 activations of one token.
+///
+/// Beside the format itself (`q`, `base`, `e`) it holds what kernels would otherwise compute once per row of weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C, align(64))]
+pub(crate) struct A256Block {
+    /// Activation k ≈ `q[k] * base * 2^e[k / 32]`.
+    pub q: [i8; 256],
+    /// `-32 * sum16[j]`, and 0x8000 more for odd j: where the 16-bit pair sums of Q6_K start.
+    pub start6: [i32; 16],
+    /// Sums of 32 as 16-bit pairs: sub-block `2p + 1` in the low half, `2p` in the high half.
+    pub pair_sum: [i32; 4],
+    /// Exponents as 16-bit pairs in the same order.
+    pub pair_e: [i32; 4],
+    pub base: f32,
+    /// [`A256Block::FITS_Q4`] and its sisters.
+    pub fits: u32,
+    /// Exponents, 0 to 4.
+    pub e: [u8; 8],
+    /// Sums of 32, in order.
+    pub sum32: [i16; 8],
+    /// Exponent of each 32 in both halves of a word.
+    pub twin_e: [i32; 8],
+    /// Sums of 16, in order.
+    pub sum16: [i16; 16],
+}
+
+impl A256Block {
+    /// Sums of 32 products with weights in 0..=15 fit 16 bits.
+    pub const FITS_Q4: u32 = 1;
+    /// Sums of 32 products with weights in -16..=15 fit 16 bits.
+    pub const FITS_Q5: u32 = 2;
+    /// Sums of 16 products with weights in -32..=31 fit 16 bits.
+    pub const FITS_Q6: u32 = 4;
+    /// Largest Σ|q| over 32 for [`Self::FITS_Q4`]: 15 · 2184 ≤ 32767.
+    pub const MAX_Q4: i32 = 2184;
+    /// Largest Σ|q| over 32 for [`Self::FITS_Q5`]: 16 · 2047 ≤ 32767.
+    pub const MAX_Q5: i32 = 2047;
+    /// Largest Σ|q| over 16 for [`Self::FITS_Q6`]: 32 · 1023 ≤ 32767.
+    pub const MAX_Q6: i32 = 1023;
+
+    /// What zeros quantise to.
+    pub const ZERO: A256Block = A256Block {
+        q: [0; 256],
+        start6: [
+            0, 0x8000, 0, 0x8000, 0, 0x8000, 0, 0x8000, 0, 0x8000, 0, 0x8000, 0, 0x8000, 0, 0x8000,
+        ],
+        pair_sum: [0; 4],
+        pair_e: [0; 4],
+        base: 0.0,
+        fits: Self::FITS_Q4 | Self::FITS_Q5 | Self::FITS_Q6,
+        e: [0; 8],
+        sum32: [0; 8],
+        twin_e: [0; 8],
+        sum16: [0; 16],
+    };
+
+    /// The definition of the format. `x` is finite.
+    pub fn quantize(x: &[f32; 256]) -> A256Block {
+        let magnitude = |x: &[f32]| x.iter().fold(0f32, |m, v| m.max(v.abs()));
+        let amax = magnitude(x);
+        if amax < TINY {
+            return A256Block::ZERO;
+        }
+        let base = amax / 2032.0;
+        let scale = 2032.0 / amax;
+        let mut block = A256Block {
+            base,
+            ..A256Block::ZERO
+        };
+        for (j, (x, q)) in x
+            .as_chunks::<32>()
+            .0
+            .iter()
+            .zip(block.q.as_chunks_mut::<32>().0)
+            .enumerate()
+        {
+            let e = exponent(magnitude(x), 127.0 * base);
+            // Both factors of this product are normal, so it is exact, and one rounding is left per activation.
+            let scale = scale * [1.0, 0.5, 0.25, 0.125, 0.0625][usize::from(e)];
+            block.e[j] = e;
+            *q = x.map(|v| (v * scale).round_ties_even().clamp(-127.0, 127.0) as i8);
+        }
+        block.derive();
+        block
+    }
+
+    /// Fills everything that follows from `q` and `e`.
+    fn derive(&mut self) {
+        let mut magnitude = [0i32; 16];
+        for (j, q) in self.q.as_chunks::<16>().0.iter().enumerate() {
+            let sum: i32 = q.iter().map(|&v| i32::from(v)).sum();
+            magnitude[j] = q.iter().map(|&v| i32::from(v).abs()).sum();
+            self.sum16[j] = sum as i16;
+            self.start6[j] = -32 * sum + (j as i32 & 1) * 0x8000;
+        }
+        let pair = |odd: i32, even: i32| (odd & 0xffff) | (even << 16);
+        for j in 0..8 {
+            self.sum32[j] = self.sum16[2 * j] + self.sum16[2 * j + 1];
+            let e = i32::from(self.e[j]);
+            self.twin_e[j] = pair(e, e);
+        }
+        for p in 0..4 {
+            self.pair_sum[p] = pair(self.sum32[2 * p + 1].into(), self.sum32[2 * p].into());
+            self.pair_e[p] = pair(self.e[2 * p + 1].into(), self.e[2 * p].into());
+        }
+        let most32 = magnitude
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .map(|[a, b]| a + b)
+            .max()
+            .unwrap_or(0);
+        let most16 = magnitude.into_iter().max().unwrap_or(0);
+        self.fits = u32::from(most32 <= Self::MAX_Q4) * Self::FITS_Q4
+            + u32::from(most32 <= Self::MAX_Q5) * Self::FITS_Q5
+            + u32::from(most16 <= Self::MAX_Q6) * Self::FITS_Q6;
+    }
+}
+
+/// The smallest power of two in 0..=3 that covers `magnitude`, else 4, which always does: `limit` is a sixteenth of the largest.
+fn exponent(magnitude: f32, limit: f32) -> u8 {
+    (0..4)
+        .find(|&e| magnitude <= limit * [1.0, 2.0, 4.0, 8.0][usize::from(e)])
+        .unwrap_or(4)
+}

@@ -1,0 +1,219 @@
+//! Which instruction sets this process may use: [`Level`] is the name a person types, [`Isa`] the proof.
+//!
+//! An [`Isa`] that names an instruction set holds a token that only detection can make, so a function that takes the token
+//! needs no further check. Only the command line reads `HEARTH_CPU`; this crate is told a level.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::KernelError;
+
+/// One implementation of every operation. All levels give the same bits; they differ in speed only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// The specification: plain loops in the defined order.
+    Scalar,
+    /// Arrays of lanes that any compiler vectorises as far as the target allows.
+    Portable,
+    /// AVX2, FMA and F16C.
+    Avx2,
+    /// AVX-512 F, BW, DQ, VL, VNNI, VBMI and VBMI2.
+    Avx512,
+}
+
+impl Level {
+    /// Every level, slowest first.
+    pub const ALL: [Level; 4] = [Level::Scalar, Level::Portable, Level::Avx2, Level::Avx512];
+
+    /// The fastest level this processor can run.
+    pub fn best() -> Level {
+        Level::available().last().copied().unwrap_or(Level::Scalar)
+    }
+
+    /// The levels this processor can run, slowest first.
+    pub fn available() -> Vec<Level> {
+        Level::ALL
+            .into_iter()
+            .filter(|level| level.is_available())
+            .collect()
+    }
+
+    /// Whether this processor can run the level.
+    pub fn is_available(self) -> bool {
+        self.missing_features().is_empty()
+    }
+
+    /// The instruction sets that the level needs and this processor lacks, by name.
+    pub fn missing_features(self) -> Vec<&'static str> {
+        match self {
+            Level::Scalar | Level::Portable => Vec::new(),
+            Level::Avx2 => detect::missing_avx2(),
+            Level::Avx512 => detect::missing_avx512(),
+        }
+    }
+
+    /// The name that `HEARTH_CPU` and reports use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Scalar => "scalar",
+            Level::Portable => "portable",
+            Level::Avx2 => "avx2",
+            Level::Avx512 => "avx512",
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Level {
+    type Err = KernelError;
+
+    fn from_str(name: &str) -> Result<Level, KernelError> {
+        Level::ALL
+            .into_iter()
+            .find(|level| level.name() == name)
+            .ok_or_else(|| KernelError::UnknownLevel {
+                name: name.to_owned(),
+            })
+    }
+}
+
+/// Proof that the processor has AVX2, FMA and F16C.
+#[derive(Debug, Clone, Copy)]
+pub struct Avx2(());
+
+/// Proof that the processor has AVX-512 F, BW, DQ, VL, VNNI, VBMI, VBMI2 and all that [`Avx2`] stands for.
+#[derive(Debug, Clone, Copy)]
+pub struct Avx512(());
+
+impl Avx512 {
+    /// Every processor with the AVX-512 level has the AVX2 level.
+    pub fn avx2(self) -> Avx2 {
+        Avx2(())
+    }
+}
+
+/// A level together with the right to use its instructions.
+#[derive(Debug, Clone, Copy)]
+pub enum Isa {
+    /// See [`Level::Scalar`].
+    Scalar,
+    /// See [`Level::Portable`].
+    Portable,
+    /// See [`Level::Avx2`].
+    Avx2(Avx2),
+    /// See [`Level::Avx512`].
+    Avx512(Avx512),
+}
+
+impl Isa {
+    /// Checks the processor.
+    ///
+    /// # Errors
+    /// [`KernelError::LevelUnavailable`] with the names of what is missing.
+    pub fn new(level: Level) -> Result<Isa, KernelError> {
+        let missing = level.missing_features();
+        if !missing.is_empty() {
+            return Err(KernelError::LevelUnavailable { level, missing });
+        }
+        Ok(match level {
+            Level::Scalar => Isa::Scalar,
+            Level::Portable => Isa::Portable,
+            Level::Avx2 => Isa::Avx2(Avx2(())),
+            Level::Avx512 => Isa::Avx512(Avx512(())),
+        })
+    }
+
+    /// The level proved.
+    pub fn level(self) -> Level {
+        match self {
+            Isa::Scalar => Level::Scalar,
+            Isa::Portable => Level::Portable,
+            Isa::Avx2(_) => Level::Avx2,
+            Isa::Avx512(_) => Level::Avx512,
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod detect {
+    /// Lists the features of `$name` that detection does not find; the macro of std takes literals only.
+    macro_rules! missing {
+        ($($name:tt),*) => {{
+            let mut missing = Vec::new();
+            $(if !std::arch::is_x86_feature_detected!($name) {
+                missing.push($name);
+            })*
+            missing
+        }};
+    }
+
+    pub(super) fn missing_avx2() -> Vec<&'static str> {
+        missing!("avx2", "fma", "f16c")
+    }
+
+    pub(super) fn missing_avx512() -> Vec<&'static str> {
+        let mut all = missing_avx2();
+        all.extend(missing!(
+            "avx512f",
+            "avx512bw",
+            "avx512dq",
+            "avx512vl",
+            "avx512vnni",
+            "avx512vbmi",
+            "avx512vbmi2"
+        ));
+        all
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+mod detect {
+    pub(super) fn missing_avx2() -> Vec<&'static str> {
+        vec!["x86_64"]
+    }
+
+    pub(super) fn missing_avx512() -> Vec<&'static str> {
+        vec!["x86_64"]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_and_unknown_names_list_the_known_ones() {
+        for level in Level::ALL {
+            assert_eq!(level.name().parse::<Level>().expect("own name"), level);
+        }
+        let message = "sse9"
+            .parse::<Level>()
+            .expect_err("no such level")
+            .to_string();
+        assert!(
+            message.contains("\"sse9\"") && message.contains("portable"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn isa_exists_exactly_where_nothing_is_missing() {
+        for level in Level::ALL {
+            match Isa::new(level) {
+                Ok(isa) => assert_eq!(isa.level(), level),
+                Err(error) => {
+                    let message = error.to_string();
+                    for name in level.missing_features() {
+                        assert!(message.contains(name), "{message} does not name {name}");
+                    }
+                }
+            }
+        }
+        assert!(Level::Scalar.is_available() && Level::Portable.is_available());
+    }
+}

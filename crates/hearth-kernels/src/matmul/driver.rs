@@ -1,0 +1,340 @@
+//! Runs the products of one call: quantises the input, cuts all jobs into chunks, and lets the team take them.
+
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use super::{MatmulJob, Matrix, OutRows, RowKernel, RowTask, row_kernel};
+use crate::Kernels;
+use crate::activation::{self, A32Block, A256Block, ActBatch};
+use crate::quant::ActFormat;
+use crate::team::Worker;
+
+/// Up to this many tokens, kernels read the matrix in address order and chunks are measured in bytes.
+pub(crate) const STREAM_TOKENS: usize = 4;
+
+/// From this many tokens on, quantising the input is worth a fork of its own.
+const FORK_TOKENS: usize = 16;
+
+/// Tokens that one claim quantises.
+const QUANTIZE_CHUNK: usize = 8;
+
+/// What every product writes for a token whose activations are not all finite.
+const CANONICAL_NAN: f32 = f32::from_bits(0x7fc0_0000);
+
+/// Memory that products reuse from call to call, so that a step allocates nothing once it has seen its largest shapes.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    a32: Vec<A32Block>,
+    a256: Vec<A256Block>,
+    is_finite: Vec<bool>,
+    chunks: Vec<Chunk>,
+    kernels: Vec<RowKernel>,
+    outs: Vec<SharedOut>,
+    threads: Vec<Mutex<ThreadScratch>>,
+}
+
+impl Scratch {
+    /// Empty; grows with use.
+    pub fn new() -> Scratch {
+        Scratch::default()
+    }
+}
+
+/// Memory of one thread inside a kernel.
+#[derive(Debug, Default)]
+pub(crate) struct ThreadScratch {
+    lines: Vec<Line>,
+}
+
+/// Panels start at a cache line.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+impl ThreadScratch {
+    /// At least `n_bytes` bytes at a cache line, with whatever the last kernel left in them.
+    pub fn bytes(&mut self, n_bytes: usize) -> &mut [u8] {
+        let n_lines = n_bytes.div_ceil(64);
+        if self.lines.len() < n_lines {
+            self.lines.resize(n_lines, Line([0; 64]));
+        }
+        // SAFETY: a `Line` is 64 initialised bytes without padding.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.lines.len() * 64)
+        }
+    }
+}
+
+/// Some rows of one job.
+#[derive(Debug, Clone)]
+struct Chunk {
+    job: usize,
+    rows: Range<usize>,
+}
+
+/// Output of a job, shared by the threads that fill different rows of it.
+#[derive(Debug, Clone, Copy)]
+struct SharedOut(*mut f32);
+
+// SAFETY: threads write through it only the rows of chunks they have claimed, and each chunk is claimed once.
+unsafe impl Send for SharedOut {}
+// SAFETY: as above.
+unsafe impl Sync for SharedOut {}
+
+/// A pointer into a buffer whose elements several threads fill, each its own.
+struct Disjoint<T>(*mut T);
+
+// SAFETY: users write disjoint elements; see the uses.
+unsafe impl<T: Send> Sync for Disjoint<T> {}
+
+impl<T> Disjoint<T> {
+    /// # Safety
+    /// `index` is inside the buffer and no other thread touches this element meanwhile.
+    unsafe fn write(&self, index: usize, value: T) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.add(index).write(value) }
+    }
+}
+
+impl Kernels {
+    /// `out = weight · input` for every job. `input` is `[n_tokens, cols]`, each output `[n_tokens, rows]`.
+    ///
+    /// All products of the call take place in one fork of the team. A token with an activation that is not finite gets the
+    /// canonical NaN as all its outputs.
+    ///
+    /// # Panics
+    /// When a slice does not have the length its shape demands.
+    pub fn matmul(
+        &self,
+        scratch: &mut Scratch,
+        input: &[f32],
+        n_tokens: usize,
+        jobs: &mut [MatmulJob<'_>],
+    ) {
+        let Some(first) = jobs.first() else { return };
+        let n_cols = first.weight.cols();
+        assert_eq!(
+            input.len(),
+            n_tokens * n_cols,
+            "input is not [{n_tokens}, {n_cols}]"
+        );
+        for job in &*jobs {
+            let (rows, cols) = (job.weight.rows(), job.weight.cols());
+            assert_eq!(cols, n_cols, "jobs of one call differ in columns");
+            assert_eq!(
+                job.out.len(),
+                n_tokens * rows,
+                "output is not [{n_tokens}, {rows}]"
+            );
+        }
+        if n_tokens == 0 {
+            return;
+        }
+        self.quantize(scratch, input, n_tokens, n_cols, jobs);
+        scratch.plan(self, n_tokens, jobs);
+        let Scratch {
+            a32,
+            a256,
+            is_finite,
+            chunks,
+            kernels,
+            outs,
+            threads,
+        } = scratch;
+        let acts = ActBatch {
+            n_tokens,
+            n_cols,
+            input,
+            a32,
+            a256,
+        };
+        let jobs: &[MatmulJob<'_>] = jobs;
+        let run = Run {
+            acts,
+            is_finite,
+            chunks,
+            kernels,
+            outs,
+            jobs,
+        };
+        self.team().run(run.chunks.len(), |worker| {
+            let mut scratch = threads[worker.index()]
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            run.work(worker, &mut scratch);
+        });
+    }
+
+    /// Fills the activation formats that the jobs need.
+    fn quantize(
+        &self,
+        scratch: &mut Scratch,
+        input: &[f32],
+        n_tokens: usize,
+        n_cols: usize,
+        jobs: &[MatmulJob<'_>],
+    ) {
+        let needs = |format| {
+            jobs.iter()
+                .any(|job| job.weight.weight_type().activations() == format)
+        };
+        let n_a32 = if needs(ActFormat::A32) {
+            n_cols / 32
+        } else {
+            0
+        };
+        let n_a256 = if needs(ActFormat::A256) {
+            n_cols / 256
+        } else {
+            0
+        };
+        resize(&mut scratch.a32, n_a32 * n_tokens, A32Block::ZERO);
+        resize(&mut scratch.a256, n_a256 * n_tokens, A256Block::ZERO);
+        resize(&mut scratch.is_finite, n_tokens, true);
+        let a32 = Disjoint(scratch.a32.as_mut_ptr());
+        let a256 = Disjoint(scratch.a256.as_mut_ptr());
+        let is_finite = Disjoint(scratch.is_finite.as_mut_ptr());
+        let quantize = |token: usize| {
+            let row = &input[token * n_cols..][..n_cols];
+            let finite = activation::is_finite(row);
+            // SAFETY: each token is quantised by one thread, and the buffers have room for all tokens.
+            unsafe { is_finite.write(token, finite) };
+            for i in 0..n_a32 {
+                let block = if finite {
+                    self.quantize_a32(&row.as_chunks().0[i])
+                } else {
+                    A32Block::ZERO
+                };
+                // SAFETY: as above; the index belongs to this token alone.
+                unsafe { a32.write(i * n_tokens + token, block) };
+            }
+            for i in 0..n_a256 {
+                let block = if finite {
+                    self.quantize_a256(&row.as_chunks().0[i])
+                } else {
+                    A256Block::ZERO
+                };
+                // SAFETY: as above.
+                unsafe { a256.write(i * n_tokens + token, block) };
+            }
+        };
+        if n_tokens < FORK_TOKENS {
+            (0..n_tokens).for_each(quantize);
+        } else {
+            self.team()
+                .run(n_tokens.div_ceil(QUANTIZE_CHUNK), |worker| {
+                    while let Some(chunk) = worker.claim() {
+                        let start = chunk * QUANTIZE_CHUNK;
+                        (start..(start + QUANTIZE_CHUNK).min(n_tokens)).for_each(&quantize);
+                    }
+                });
+        }
+    }
+
+    fn quantize_a32(&self, x: &[f32; 32]) -> A32Block {
+        A32Block::quantize(x)
+    }
+
+    fn quantize_a256(&self, x: &[f32; 256]) -> A256Block {
+        A256Block::quantize(x)
+    }
+}
+
+impl Scratch {
+    /// Chooses kernels and cuts the jobs into chunks.
+    fn plan(&mut self, kernels: &Kernels, n_tokens: usize, jobs: &mut [MatmulJob<'_>]) {
+        let n_threads = kernels.n_threads();
+        if self.threads.len() < n_threads {
+            self.threads.resize_with(n_threads, Mutex::default);
+        }
+        let total_bytes: usize = jobs.iter().map(|job| job.weight.data().len()).sum();
+        self.chunks.clear();
+        self.kernels.clear();
+        self.outs.clear();
+        for (index, job) in jobs.iter_mut().enumerate() {
+            self.kernels
+                .push(row_kernel(kernels.isa(), job.weight.weight_type()));
+            self.outs.push(SharedOut(job.out.as_mut_ptr()));
+            let step = chunk_rows(&job.weight, n_tokens, total_bytes, n_threads);
+            let rows = job.weight.rows();
+            let starts = (0..rows).step_by(step);
+            self.chunks.extend(starts.map(|start| Chunk {
+                job: index,
+                rows: start..(start + step).min(rows),
+            }));
+        }
+    }
+}
+
+/// Rows of a chunk, a multiple of 16.
+///
+/// Few tokens: bytes count, enough per chunk that the hardware's own prefetcher gets going, few enough that threads finish
+/// together. Many: one panel, whose unpacked form and outputs fit the cache.
+fn chunk_rows(weight: &Matrix<'_>, n_tokens: usize, total_bytes: usize, n_threads: usize) -> usize {
+    let by_bytes = |target: usize| (target / weight.row_bytes().max(1)).max(16) / 16 * 16;
+    match n_tokens {
+        ..=STREAM_TOKENS => by_bytes((total_bytes / (n_threads * 6)).clamp(24 << 10, 256 << 10)),
+        ..=32 => by_bytes((total_bytes / (n_threads * 4)).clamp(16 << 10, 128 << 10)),
+        ..=96 => 32,
+        _ => 64,
+    }
+}
+
+/// What the threads of one call share.
+struct Run<'a> {
+    acts: ActBatch<'a>,
+    is_finite: &'a [bool],
+    chunks: &'a [Chunk],
+    kernels: &'a [RowKernel],
+    outs: &'a [SharedOut],
+    jobs: &'a [MatmulJob<'a>],
+}
+
+impl Run<'_> {
+    /// One thread's share. It claims one chunk ahead, so that a kernel can prefetch across the seam.
+    fn work(&self, worker: &Worker<'_>, scratch: &mut ThreadScratch) {
+        let claim = || worker.claim().map(|index| &self.chunks[index]);
+        let mut present = claim();
+        while let Some(chunk) = present {
+            let next = claim();
+            self.run_chunk(chunk, next, scratch);
+            present = next;
+        }
+    }
+
+    fn run_chunk(&self, chunk: &Chunk, next: Option<&Chunk>, scratch: &mut ThreadScratch) {
+        let weight = self.jobs[chunk.job].weight;
+        let next = next.map_or(&[][..], |next| {
+            self.jobs[next.job].weight.rows_data(next.rows.clone())
+        });
+        let task = RowTask {
+            weight,
+            rows: chunk.rows.clone(),
+            acts: self.acts,
+            next,
+        };
+        let n_tokens = self.acts.n_tokens;
+        // SAFETY: `matmul` checked that the output is [n_tokens, rows]; its borrow lives in `jobs`, which nobody writes
+        // through, and these rows are this chunk's alone.
+        let mut out = unsafe {
+            let first = self.outs[chunk.job].0.add(chunk.rows.start);
+            OutRows::new(first, weight.rows(), n_tokens, chunk.rows.len())
+        };
+        // SAFETY: the kernel comes from the table of an `Isa`, which exists only where the processor has its features.
+        unsafe { self.kernels[chunk.job](&task, &mut out, scratch) };
+        for (token, _) in self
+            .is_finite
+            .iter()
+            .enumerate()
+            .filter(|(_, finite)| !**finite)
+        {
+            out.token(token).fill(CANONICAL_NAN);
+        }
+    }
+}
+
+/// Sets the length; what stays keeps its old value, which the caller overwrites.
+fn resize<T: Copy>(buffer: &mut Vec<T>, len: usize, fill: T) {
+    buffer.truncate(len);
+    buffer.resize(len, fill);
+}
