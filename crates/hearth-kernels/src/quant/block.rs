@@ -12,8 +12,6 @@
 pub(crate) unsafe trait Block: Sized {
     /// Bytes of one block.
     const BYTES: usize = size_of::<Self>();
-    /// Weights of one block.
-    const LEN: usize;
 
     /// Views the first `BYTES` bytes of `bytes` as a block. Panics if there are fewer.
     fn view(bytes: &[u8]) -> &Self {
@@ -26,7 +24,7 @@ pub(crate) unsafe trait Block: Sized {
 
 /// Declares a block struct of byte arrays, checks its size, and makes it viewable.
 macro_rules! block {
-    ($(#[$doc:meta])* $name:ident, $len:expr, $bytes:expr, { $($(#[$field_doc:meta])* $field:ident: $ty:ty,)* }) => {
+    ($(#[$doc:meta])* $name:ident, $bytes:expr, { $($(#[$field_doc:meta])* $field:ident: $ty:ty,)* }) => {
         $(#[$doc])*
         #[repr(C)]
         #[derive(Clone, Copy, Debug)]
@@ -36,9 +34,7 @@ macro_rules! block {
         const _: () = assert!(size_of::<$name>() == $bytes && align_of::<$name>() == 1);
         // SAFETY: alignment 1 leaves only byte-sized fields and no padding, both checked above; the formats
         // declare nothing but arrays of u8 and i8.
-        unsafe impl $crate::quant::block::Block for $name {
-            const LEN: usize = $len;
-        }
+        unsafe impl $crate::quant::block::Block for $name {}
     };
 }
 pub(crate) use block;
@@ -151,12 +147,6 @@ pub(crate) struct Dot256 {
     /// Σⱼ (minⱼ·2^eⱼ)·Σqⱼ.
     pub(crate) min: i32,
 }
-
-/// A block dot product of an A32 format.
-pub(crate) type Dot32Fn = fn(block: &[u8], q: &[i8; 32]) -> Dot32;
-
-/// A block dot product of an A256 format; `e` holds one exponent, 0..=4, per 32 activations.
-pub(crate) type Dot256Fn = fn(block: &[u8], q: &[i8; 256], e: &[u8; 8]) -> Dot256;
 
 /// The block dot product of an A32 format.
 pub(crate) fn dot32<B: Block32>(block: &[u8], q: &[i8; 32]) -> Dot32 {

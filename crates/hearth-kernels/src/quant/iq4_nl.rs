@@ -10,7 +10,7 @@ pub(crate) const VALUES: [i8; 16] = [
 
 block! {
     /// One block of `IQ4_NL`.
-    BlockIQ4NL, 32, 18, {
+    BlockIQ4NL, 18, {
         /// f16 scale.
         d: [u8; 2],
         /// Nibbles.

@@ -7,7 +7,7 @@ use super::iq4_nl::VALUES;
 
 block! {
     /// One super-block of `IQ4_XS`.
-    BlockIQ4XS, 256, 136, {
+    BlockIQ4XS, 136, {
         /// f16 scale of the scales.
         d: [u8; 2],
         /// High bits of the scales.

@@ -2,6 +2,24 @@
 
 use std::fmt;
 
+mod block;
+mod float;
+pub(crate) mod iq4_nl;
+pub(crate) mod iq4_xs;
+pub(crate) mod mxfp4;
+pub(crate) mod q2_k;
+pub(crate) mod q3_k;
+pub(crate) mod q4_0;
+pub(crate) mod q4_1;
+pub(crate) mod q4_k;
+pub(crate) mod q5_0;
+pub(crate) mod q5_1;
+pub(crate) mod q5_k;
+pub(crate) mod q6_k;
+pub(crate) mod q8_0;
+
+pub(crate) use block::{Block, Block32, Block256, Dot32, Dot256, Scales};
+
 /// Storage format of a weight matrix.
 #[allow(
     non_camel_case_types,
@@ -173,38 +191,191 @@ impl fmt::Display for WeightType {
     }
 }
 
-/// Exact part of the product of one block of 32 weights with 32 activations.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Dot32 {
-    /// Scale of the block.
-    pub d: f32,
-    /// Minimum of the block, 0 for formats without one.
-    pub m: f32,
-    /// Sum of weight times activation.
-    pub dot: i32,
-    /// Sum of the activations.
-    pub sum: i32,
+/// Calls a function generic over a 32-weight block, or one generic over a super-block, with the block of a format.
+///
+/// `quant::with_block!(ty, |B32| expression, |B256| expression, else expression)`: the one list of which struct belongs to
+/// which format. `else` is taken for weights stored as numbers.
+macro_rules! with_block {
+    ($ty:expr, |$b32:ident| $then32:expr, |$b256:ident| $then256:expr, else $other:expr) => {{
+        macro_rules! short {
+            ($module:ident::$block:ident) => {{
+                type $b32 = $crate::quant::$module::$block;
+                $then32
+            }};
+        }
+        macro_rules! long {
+            ($module:ident::$block:ident) => {{
+                type $b256 = $crate::quant::$module::$block;
+                $then256
+            }};
+        }
+        match $ty {
+            $crate::quant::WeightType::F32
+            | $crate::quant::WeightType::F16
+            | $crate::quant::WeightType::BF16 => $other,
+            $crate::quant::WeightType::Q4_0 => short!(q4_0::BlockQ4_0),
+            $crate::quant::WeightType::Q4_1 => short!(q4_1::BlockQ4_1),
+            $crate::quant::WeightType::Q5_0 => short!(q5_0::BlockQ5_0),
+            $crate::quant::WeightType::Q5_1 => short!(q5_1::BlockQ5_1),
+            $crate::quant::WeightType::Q8_0 => short!(q8_0::BlockQ8_0),
+            $crate::quant::WeightType::IQ4_NL => short!(iq4_nl::BlockIQ4NL),
+            $crate::quant::WeightType::MXFP4 => short!(mxfp4::BlockMXFP4),
+            $crate::quant::WeightType::Q2_K => long!(q2_k::BlockQ2K),
+            $crate::quant::WeightType::Q3_K => long!(q3_k::BlockQ3K),
+            $crate::quant::WeightType::Q4_K => long!(q4_k::BlockQ4K),
+            $crate::quant::WeightType::Q5_K => long!(q5_k::BlockQ5K),
+            $crate::quant::WeightType::Q6_K => long!(q6_k::BlockQ6K),
+            $crate::quant::WeightType::IQ4_XS => long!(iq4_xs::BlockIQ4XS),
+        }
+    }};
+}
+pub(crate) use with_block;
+
+/// The exact product of one block with 32 activations.
+///
+/// # Panics
+/// When the format has no blocks of 32, or `block` is not one.
+pub(crate) fn dot32(ty: WeightType, block: &[u8], q: &[i8; 32]) -> Dot32 {
+    with_block!(ty, |B| block::dot32::<B>(block, q), |_B| unreachable!("{ty} has no blocks of 32"), else unreachable!("{ty} has no blocks"))
 }
 
-/// Exact part of the product of one super-block of 256 weights with 256 activations.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Dot256 {
-    /// Scale of the super-block.
-    pub d: f32,
-    /// Scale of the minimums, 0 for formats without one.
-    pub dmin: f32,
-    /// Sum over sub-blocks of scale · 2^e · (sum of weight times activation).
-    pub sum: i32,
-    /// Sum over sub-blocks of minimum · 2^e · (sum of activations).
-    pub min: i32,
+/// The exact product of one super-block with 256 activations.
+///
+/// # Panics
+/// When the format has no blocks of 256, or `block` is not one.
+pub(crate) fn dot256(ty: WeightType, block: &[u8], q: &[i8; 256], e: &[u8; 8]) -> Dot256 {
+    with_block!(ty, |_B| unreachable!("{ty} has no blocks of 256"), |B| block::dot256::<B>(block, q, e), else unreachable!("{ty} has no blocks"))
 }
 
-/// The exact product of one block with 32 activations, as the format's own module defines it.
-pub(crate) fn dot32(ty: WeightType, _block: &[u8], _q: &[i8; 32]) -> Dot32 {
-    unreachable!("{ty} has no blocks of 32")
+/// Converts whole blocks to f32 exactly as the format's definition says: the order and rounding of ggml.
+///
+/// # Panics
+/// When `bytes` is not a whole number of blocks of `ty`, or `out` is not their number of weights.
+pub fn dequantize(ty: WeightType, bytes: &[u8], out: &mut [f32]) {
+    assert!(
+        bytes.len() % ty.block_bytes() == 0
+            && out.len() == bytes.len() / ty.block_bytes() * ty.block_len(),
+        "{} bytes of {ty} are not {} weights",
+        bytes.len(),
+        out.len()
+    );
+    with_block!(
+        ty,
+        |B| dequantize_blocks::<B, 32>(bytes, out, B::dequantize),
+        |B| dequantize_blocks::<B, 256>(bytes, out, B::dequantize),
+        else match ty {
+            WeightType::F16 => float::dequantize_f16(bytes, out),
+            WeightType::BF16 => float::dequantize_bf16(bytes, out),
+            _ => float::dequantize_f32(bytes, out),
+        }
+    );
 }
 
-/// The exact product of one super-block with 256 activations, as the format's own module defines it.
-pub(crate) fn dot256(ty: WeightType, _block: &[u8], _q: &[i8; 256], _e: &[u8; 8]) -> Dot256 {
-    unreachable!("{ty} has no blocks of 256")
+fn dequantize_blocks<B: Block, const N: usize>(
+    bytes: &[u8],
+    out: &mut [f32],
+    decode: fn(&B, &mut [f32; N]),
+) {
+    let (out, _) = out.as_chunks_mut::<N>();
+    for (block, out) in bytes.chunks_exact(B::BYTES).zip(out) {
+        decode(B::view(block), out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that look random, from a multiplicative generator.
+    fn noise(seed: u64) -> impl Iterator<Item = u8> {
+        let mut state = seed;
+        std::iter::repeat_with(move || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        })
+    }
+
+    /// Sets the block's scales to 1, so that its weights are integers and f32 shows them exactly.
+    fn unit_scales(ty: WeightType, block: &mut [u8]) {
+        let offsets: &[usize] = match ty {
+            WeightType::MXFP4 => {
+                block[0] = 128;
+                return;
+            }
+            WeightType::Q4_1 | WeightType::Q5_1 | WeightType::Q4_K | WeightType::Q5_K => &[0, 2],
+            WeightType::Q2_K => &[80, 82],
+            WeightType::Q3_K => &[108],
+            WeightType::Q6_K => &[208],
+            _ => &[0],
+        };
+        for &at in offsets {
+            block[at..at + 2].copy_from_slice(&[0x00, 0x3c]);
+        }
+    }
+
+    #[test]
+    fn block_products_are_those_of_the_dequantised_weights() {
+        for ty in WeightType::ALL.into_iter().filter(|ty| ty.block_len() > 1) {
+            for seed in 0..20 {
+                let mut block: Vec<u8> = noise(seed).take(ty.block_bytes()).collect();
+                unit_scales(ty, &mut block);
+                let q: Vec<i8> = noise(seed + 1000)
+                    .take(256)
+                    .map(|b| (b as i8).max(-127))
+                    .collect();
+                let e: [u8; 8] = std::array::from_fn(|j| ((seed as usize + j) % 5) as u8);
+                let mut weights = vec![0.0; ty.block_len()];
+                dequantize(ty, &block, &mut weights);
+                let product = |e: &dyn Fn(usize) -> u8| -> f64 {
+                    let term = |(i, w): (usize, &f32)| {
+                        f64::from(*w) * f64::from(q[i]) * f64::from(1u32 << e(i))
+                    };
+                    weights.iter().enumerate().map(term).sum()
+                };
+                if ty.block_len() == 32 {
+                    let dot = dot32(ty, &block, q[..32].try_into().unwrap());
+                    let sum = f64::from(dot.d) * f64::from(dot.dot)
+                        + f64::from(dot.m) * f64::from(dot.sum);
+                    assert_eq!(sum, product(&|_| 0), "{ty}");
+                    assert_eq!(dot.m != 0.0, ty.has_minimum(), "{ty}");
+                } else {
+                    let dot = dot256(ty, &block, q[..].try_into().unwrap(), &e);
+                    let sum = f64::from(dot.d) * f64::from(dot.sum)
+                        - f64::from(dot.dmin) * f64::from(dot.min);
+                    assert_eq!(sum, product(&|i| e[i / 32]), "{ty}");
+                    assert_eq!(dot.dmin != 0.0, ty.has_minimum(), "{ty}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_products_fit_32_bits() {
+        // All bytes 0x80, 0x00 or 0xff reach the extremes of every format: scale −128 with weight −32 in Q6_K,
+        // scale −32 with weight −127 in IQ4_XS. Overflow would panic here, where arithmetic is checked.
+        for ty in WeightType::ALL
+            .into_iter()
+            .filter(|ty| ty.block_len() == 256)
+        {
+            for low in [0x00, 0x80, 0xff] {
+                for scale in [0x00, 0x80, 0xff] {
+                    for q in [-127, 127] {
+                        let mut block = vec![low; ty.block_bytes()];
+                        let scales = match ty {
+                            WeightType::Q6_K => 192..208,
+                            WeightType::IQ4_XS => 2..8,
+                            WeightType::Q3_K => 96..108,
+                            WeightType::Q2_K => 0..16,
+                            _ => 4..16,
+                        };
+                        block[scales].fill(scale);
+                        let product = dot256(ty, &block, &[q; 256], &[4; 8]);
+                        assert!(product.sum > i32::MIN);
+                    }
+                }
+            }
+        }
+    }
 }

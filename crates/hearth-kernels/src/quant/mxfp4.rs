@@ -18,7 +18,7 @@ pub(crate) const fn half_power(e: u8) -> f32 {
 
 block! {
     /// One block of `MXFP4`.
-    BlockMXFP4, 32, 17, {
+    BlockMXFP4, 17, {
         /// Biased power of two.
         e: [u8; 1],
         /// Nibbles.

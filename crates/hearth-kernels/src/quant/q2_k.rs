@@ -6,7 +6,7 @@ use super::block::{Block256, Scales, block, half};
 
 block! {
     /// One super-block of `Q2_K`.
-    BlockQ2K, 256, 84, {
+    BlockQ2K, 84, {
         /// Scales and minima.
         scales: [u8; 16],
         /// 2-bit integers.

@@ -7,7 +7,7 @@ use super::q2_k::two_bits;
 
 block! {
     /// One super-block of `Q3_K`.
-    BlockQ3K, 256, 110, {
+    BlockQ3K, 110, {
         /// Third bits.
         hmask: [u8; 32],
         /// Low bits.

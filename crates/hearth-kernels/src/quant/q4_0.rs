@@ -5,7 +5,7 @@ use super::block::{Block32, block, half, nibbles};
 
 block! {
     /// One block of `Q4_0`.
-    BlockQ4_0, 32, 18, {
+    BlockQ4_0, 18, {
         /// f16 scale.
         d: [u8; 2],
         /// Nibbles.

@@ -5,7 +5,7 @@ use super::block::{Block32, block, half, nibbles};
 
 block! {
     /// One block of `Q4_1`.
-    BlockQ4_1, 32, 20, {
+    BlockQ4_1, 20, {
         /// f16 scale.
         d: [u8; 2],
         /// f16 minimum.

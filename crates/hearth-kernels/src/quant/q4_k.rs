@@ -6,7 +6,7 @@ use super::block::{Block256, Scales, block, half, scales_and_mins};
 
 block! {
     /// One super-block of `Q4_K`.
-    BlockQ4K, 256, 144, {
+    BlockQ4K, 144, {
         /// f16 scale of the scales.
         d: [u8; 2],
         /// f16 scale of the minima.

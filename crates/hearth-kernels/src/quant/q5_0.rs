@@ -5,7 +5,7 @@ use super::block::{Block32, block, half, nibbles};
 
 block! {
     /// One block of `Q5_0`.
-    BlockQ5_0, 32, 22, {
+    BlockQ5_0, 22, {
         /// f16 scale.
         d: [u8; 2],
         /// Fifth bits.

@@ -6,7 +6,7 @@ use super::q5_0::five_bits;
 
 block! {
     /// One block of `Q5_1`.
-    BlockQ5_1, 32, 24, {
+    BlockQ5_1, 24, {
         /// f16 scale.
         d: [u8; 2],
         /// f16 minimum.

@@ -6,7 +6,7 @@ use super::q4_k::long_nibbles;
 
 block! {
     /// One super-block of `Q5_K`.
-    BlockQ5K, 256, 176, {
+    BlockQ5K, 176, {
         /// f16 scale of the scales.
         d: [u8; 2],
         /// f16 scale of the minima.

@@ -7,7 +7,7 @@ use super::block::{Block256, Scales, block, half};
 
 block! {
     /// One super-block of `Q6_K`.
-    BlockQ6K, 256, 210, {
+    BlockQ6K, 210, {
         /// Low nibbles.
         ql: [u8; 128],
         /// High bit pairs.

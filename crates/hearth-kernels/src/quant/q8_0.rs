@@ -4,7 +4,7 @@ use super::block::{Block32, block, half};
 
 block! {
     /// One block of `Q8_0`.
-    BlockQ8_0, 32, 34, {
+    BlockQ8_0, 34, {
         /// f16 scale.
         d: [u8; 2],
         /// Integer weights.
