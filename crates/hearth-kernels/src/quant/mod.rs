@@ -18,7 +18,7 @@ pub(crate) mod q5_k;
 pub(crate) mod q6_k;
 pub(crate) mod q8_0;
 
-pub(crate) use block::{Block, Block32, Block256, Dot32, Dot256, Scales};
+pub(crate) use block::{Block, Block32, Block256, Dot32, Dot256};
 
 /// Storage format of a weight matrix.
 #[allow(
