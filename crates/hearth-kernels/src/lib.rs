@@ -9,15 +9,27 @@ use std::num::NonZeroUsize;
 
 mod activation;
 mod cpu;
+mod disjoint;
+mod elementwise;
 mod error;
+pub mod float;
+mod glu;
+mod lanes;
+mod layer_norm;
 pub mod matmul;
 pub mod quant;
+mod rms_norm;
+mod rope;
 pub mod team;
+#[cfg(test)]
+mod testing;
 
 pub use cpu::Level;
 pub use error::KernelError;
+pub use glu::Activation;
 pub use matmul::{MatmulJob, Matrix};
 pub use quant::WeightType;
+pub use rope::{RopeFreqs, RopeKind, RopeScaling, RopeTable};
 
 use cpu::Isa;
 use team::Team;

@@ -1,0 +1,210 @@
+//! Lanes as two 256-bit registers: lanes 0–7 and 8–15.
+
+use std::arch::x86_64::*;
+
+use super::{LaneOp, Lanes};
+use crate::cpu::Avx2;
+use crate::float::LANES;
+
+/// Uses an intrinsic where the token is in reach.
+macro_rules! with_token {
+    ($token:ident, $call:expr) => {{
+        let _: Avx2 = $token;
+        // SAFETY: the token exists, so detection found every feature of the level; loads and stores stay inside references to
+        // arrays of 16 elements and ask for no alignment.
+        unsafe { $call }
+    }};
+}
+
+/// Lanes 0–7 and lanes 8–15.
+#[derive(Clone, Copy)]
+pub(crate) struct Pair(__m256, __m256);
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn shell<O: LaneOp>(token: Avx2, op: O) -> O::Output {
+    op.run(token)
+}
+
+/// The numbers of the lanes, to compare with.
+const LANE_NUMBERS: [i32; LANES] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+
+impl Lanes for Avx2 {
+    type V = Pair;
+
+    /// 12 of the 16 registers.
+    const ACCUMULATORS: usize = 6;
+
+    #[inline]
+    fn vectorize<O: LaneOp>(self, op: O) -> O::Output {
+        with_token!(self, shell(self, op))
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Pair {
+        let half = with_token!(self, _mm256_set1_ps(x));
+        Pair(half, half)
+    }
+
+    #[inline(always)]
+    fn load(self, x: &[f32; LANES]) -> Pair {
+        let p = x.as_ptr();
+        with_token!(self, Pair(_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))))
+    }
+
+    #[inline(always)]
+    fn load_f32(self, x: &[u8; 64]) -> Pair {
+        let p = x.as_ptr().cast::<f32>();
+        with_token!(self, Pair(_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))))
+    }
+
+    #[inline(always)]
+    fn load_f16(self, x: &[u8; 32]) -> Pair {
+        let p = x.as_ptr().cast::<__m128i>();
+        with_token!(
+            self,
+            Pair(
+                _mm256_cvtph_ps(_mm_loadu_si128(p)),
+                _mm256_cvtph_ps(_mm_loadu_si128(p.add(1)))
+            )
+        )
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, x: &[u8; 32]) -> Pair {
+        let p = x.as_ptr().cast::<__m128i>();
+        with_token!(self, {
+            let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(p));
+            let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.add(1)));
+            Pair(
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),
+            )
+        })
+    }
+
+    #[inline(always)]
+    fn store(self, v: Pair, x: &mut [f32; LANES]) {
+        let p = x.as_mut_ptr();
+        with_token!(self, {
+            _mm256_storeu_ps(p, v.0);
+            _mm256_storeu_ps(p.add(8), v.1);
+        })
+    }
+
+    #[inline(always)]
+    fn store_f16(self, v: Pair, x: &mut [u8; 32]) {
+        let p = x.as_mut_ptr().cast::<__m128i>();
+        with_token!(self, {
+            _mm_storeu_si128(p, _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v.0));
+            _mm_storeu_si128(p.add(1), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v.1));
+        })
+    }
+
+    #[inline(always)]
+    fn add(self, a: Pair, b: Pair) -> Pair {
+        with_token!(self, Pair(_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Pair, b: Pair) -> Pair {
+        with_token!(self, Pair(_mm256_sub_ps(a.0, b.0), _mm256_sub_ps(a.1, b.1)))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Pair, b: Pair) -> Pair {
+        with_token!(self, Pair(_mm256_mul_ps(a.0, b.0), _mm256_mul_ps(a.1, b.1)))
+    }
+
+    #[inline(always)]
+    fn div(self, a: Pair, b: Pair) -> Pair {
+        with_token!(self, Pair(_mm256_div_ps(a.0, b.0), _mm256_div_ps(a.1, b.1)))
+    }
+
+    #[inline(always)]
+    fn fma(self, a: Pair, b: Pair, c: Pair) -> Pair {
+        with_token!(
+            self,
+            Pair(
+                _mm256_fmadd_ps(a.0, b.0, c.0),
+                _mm256_fmadd_ps(a.1, b.1, c.1)
+            )
+        )
+    }
+
+    #[inline(always)]
+    fn max(self, a: Pair, b: Pair) -> Pair {
+        with_token!(self, Pair(_mm256_max_ps(a.0, b.0), _mm256_max_ps(a.1, b.1)))
+    }
+
+    #[inline(always)]
+    fn select_less(self, a: Pair, b: Pair, x: Pair, y: Pair) -> Pair {
+        with_token!(self, {
+            let low = _mm256_cmp_ps::<_CMP_LT_OQ>(a.0, b.0);
+            let high = _mm256_cmp_ps::<_CMP_LT_OQ>(a.1, b.1);
+            Pair(
+                _mm256_blendv_ps(y.0, x.0, low),
+                _mm256_blendv_ps(y.1, x.1, high),
+            )
+        })
+    }
+
+    #[inline(always)]
+    fn select_range(self, first: usize, end: usize, x: Pair, y: Pair) -> Pair {
+        let numbers = LANE_NUMBERS.as_ptr().cast::<__m256i>();
+        with_token!(self, {
+            let before = _mm256_set1_epi32(first as i32 - 1);
+            let end = _mm256_set1_epi32(end as i32);
+            let low = _mm256_loadu_si256(numbers);
+            let high = _mm256_loadu_si256(numbers.add(1));
+            let low = _mm256_and_si256(
+                _mm256_cmpgt_epi32(low, before),
+                _mm256_cmpgt_epi32(end, low),
+            );
+            let high = _mm256_and_si256(
+                _mm256_cmpgt_epi32(high, before),
+                _mm256_cmpgt_epi32(end, high),
+            );
+            Pair(
+                _mm256_blendv_ps(y.0, x.0, _mm256_castsi256_ps(low)),
+                _mm256_blendv_ps(y.1, x.1, _mm256_castsi256_ps(high)),
+            )
+        })
+    }
+
+    #[inline(always)]
+    fn round_ties_even(self, a: Pair) -> Pair {
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        with_token!(
+            self,
+            Pair(
+                _mm256_round_ps::<NEAREST>(a.0),
+                _mm256_round_ps::<NEAREST>(a.1)
+            )
+        )
+    }
+
+    #[inline(always)]
+    fn add_exponent(self, p: Pair, n: Pair) -> Pair {
+        with_token!(self, {
+            let low = _mm256_slli_epi32::<23>(_mm256_cvtps_epi32(n.0));
+            let high = _mm256_slli_epi32::<23>(_mm256_cvtps_epi32(n.1));
+            Pair(
+                _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p.0), low)),
+                _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p.1), high)),
+            )
+        })
+    }
+
+    #[inline(always)]
+    fn reduce(self, v: Pair) -> f32 {
+        with_token!(self, {
+            let eight = _mm256_add_ps(v.0, v.1);
+            let four = _mm_add_ps(
+                _mm256_castps256_ps128(eight),
+                _mm256_extractf128_ps::<1>(eight),
+            );
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        })
+    }
+}

@@ -1,0 +1,166 @@
+//! Lanes as one 512-bit register.
+
+use std::arch::x86_64::*;
+
+use super::{LaneOp, Lanes};
+use crate::cpu::Avx512;
+use crate::float::LANES;
+
+/// Uses an intrinsic where the token is in reach.
+macro_rules! with_token {
+    ($token:ident, $call:expr) => {{
+        let _: Avx512 = $token;
+        // SAFETY: the token exists, so detection found every feature of the level; loads and stores get references to arrays of
+        // exactly the register's size and ask for no alignment.
+        unsafe { $call }
+    }};
+}
+
+#[target_feature(
+    enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2"
+)]
+fn shell<O: LaneOp>(token: Avx512, op: O) -> O::Output {
+    op.run(token)
+}
+
+impl Lanes for Avx512 {
+    type V = __m512;
+
+    /// 32 registers less two key or weight vectors and the broadcasts in flight.
+    const ACCUMULATORS: usize = 24;
+
+    #[inline]
+    fn vectorize<O: LaneOp>(self, op: O) -> O::Output {
+        with_token!(self, shell(self, op))
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        with_token!(self, _mm512_set1_ps(x))
+    }
+
+    #[inline(always)]
+    fn load(self, x: &[f32; LANES]) -> __m512 {
+        with_token!(self, _mm512_loadu_ps(x.as_ptr()))
+    }
+
+    #[inline(always)]
+    fn load_f32(self, x: &[u8; 64]) -> __m512 {
+        with_token!(self, _mm512_loadu_ps(x.as_ptr().cast()))
+    }
+
+    #[inline(always)]
+    fn load_f16(self, x: &[u8; 32]) -> __m512 {
+        with_token!(self, _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())))
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, x: &[u8; 32]) -> __m512 {
+        with_token!(self, {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(x.as_ptr().cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        })
+    }
+
+    #[inline(always)]
+    fn store(self, v: __m512, x: &mut [f32; LANES]) {
+        with_token!(self, _mm512_storeu_ps(x.as_mut_ptr(), v))
+    }
+
+    #[inline(always)]
+    fn store_f16(self, v: __m512, x: &mut [u8; 32]) {
+        with_token!(self, {
+            let half = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v);
+            _mm256_storeu_si256(x.as_mut_ptr().cast(), half);
+        })
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        with_token!(self, _mm512_add_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        with_token!(self, _mm512_sub_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        with_token!(self, _mm512_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        with_token!(self, _mm512_div_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        with_token!(self, _mm512_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        with_token!(self, _mm512_max_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn select_less(self, a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
+        with_token!(
+            self,
+            _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), y, x)
+        )
+    }
+
+    #[inline(always)]
+    fn select_range(self, first: usize, end: usize, x: __m512, y: __m512) -> __m512 {
+        let mask = ((1u32 << end) - 1) & !((1u32 << first) - 1);
+        with_token!(self, _mm512_mask_blend_ps(mask as u16, y, x))
+    }
+
+    #[inline(always)]
+    fn round_ties_even(self, a: __m512) -> __m512 {
+        with_token!(
+            self,
+            _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
+        )
+    }
+
+    #[inline(always)]
+    fn add_exponent(self, p: __m512, n: __m512) -> __m512 {
+        with_token!(self, {
+            let shift = _mm512_slli_epi32::<23>(_mm512_cvtps_epi32(n));
+            _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), shift))
+        })
+    }
+
+    #[inline(always)]
+    fn reduce(self, v: __m512) -> f32 {
+        with_token!(self, {
+            let eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+            let four = _mm_add_ps(
+                _mm256_castps256_ps128(eight),
+                _mm256_extractf128_ps::<1>(eight),
+            );
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        })
+    }
+
+    #[inline(always)]
+    fn load_part(self, x: &[f32]) -> __m512 {
+        assert!(x.len() <= LANES, "a part has at most 16 lanes");
+        let mask = ((1u32 << x.len()) - 1) as u16;
+        // The mask keeps the load inside `x`: masked lanes are not read.
+        with_token!(self, _mm512_maskz_loadu_ps(mask, x.as_ptr()))
+    }
+
+    #[inline(always)]
+    fn store_part(self, v: __m512, x: &mut [f32]) {
+        assert!(x.len() <= LANES, "a part has at most 16 lanes");
+        let mask = ((1u32 << x.len()) - 1) as u16;
+        // The mask keeps the store inside `x`.
+        with_token!(self, _mm512_mask_storeu_ps(x.as_mut_ptr(), mask, v))
+    }
+}
