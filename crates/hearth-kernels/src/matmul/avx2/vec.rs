@@ -1,0 +1,136 @@
+//! Loads, stores and transposes shared by the AVX2 kernels.
+//!
+//! Loads take references to blocks or arrays, so that nothing is ever read outside a matrix; the offsets are constants
+//! and their checks disappear.
+
+use std::arch::x86_64::*;
+
+use crate::quant::Block;
+
+/// 32 bytes of a block, from `offset` on.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn block32<B: Block>(block: &B, offset: usize) -> __m256i {
+    assert!(offset + 32 <= size_of::<B>());
+    // SAFETY: the 32 bytes lie inside the block;
+    unsafe { _mm256_loadu_si256(std::ptr::from_ref(block).cast::<u8>().add(offset).cast()) }
+}
+
+/// 16 bytes of a block, from `offset` on.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn block16<B: Block>(block: &B, offset: usize) -> __m128i {
+    assert!(offset + 16 <= size_of::<B>());
+    // SAFETY: the 16 bytes lie inside the block.
+    unsafe { _mm_loadu_si128(std::ptr::from_ref(block).cast::<u8>().add(offset).cast()) }
+}
+
+/// A whole register from an array of its size.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn load<T>(from: &T) -> __m256i {
+    const { assert!(size_of::<T>() == 32) };
+    // SAFETY: the array is 32 bytes of plain numbers.
+    unsafe { _mm256_loadu_si256(std::ptr::from_ref(from).cast()) }
+}
+
+/// A whole register into an array of its size.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn store<T>(to: &mut T, v: __m256i) {
+    const { assert!(size_of::<T>() == 32) };
+    // SAFETY: the array is 32 bytes of plain numbers, for which every bit pattern is valid.
+    unsafe { _mm256_storeu_si256(std::ptr::from_mut(to).cast(), v) }
+}
+
+/// Eight floats.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn load_ps(from: &[f32; 8]) -> __m256 {
+    // SAFETY: the array is 32 bytes.
+    unsafe { _mm256_loadu_ps(from.as_ptr()) }
+}
+
+/// Eight floats.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn store_ps(to: &mut [f32; 8], v: __m256) {
+    // SAFETY: the array is 32 bytes.
+    unsafe { _mm256_storeu_ps(to.as_mut_ptr(), v) }
+}
+
+/// Four activations, the `i`-th quadruple of `q`, in every 32-bit lane.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn quad<const N: usize>(q: &[i8; N], i: usize) -> __m256i {
+    let quads = q.as_chunks::<4>().0;
+    // SAFETY: `i` counts quadruples; the compiler sees the loops' bounds.
+    unsafe {
+        debug_assert!(i < quads.len());
+        _mm256_set1_epi32(i32::from_le_bytes(quads.get_unchecked(i).map(|b| b as u8)))
+    }
+}
+
+/// 8 × 8 transposition of 32-bit groups: lane r of result i is group i of input r.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn transpose8(rows: [__m256i; 8]) -> [__m256i; 8] {
+    let mut halves = [[_mm256_setzero_si256(); 4]; 2];
+    for (half, y) in halves.iter_mut().zip(rows.as_chunks::<4>().0) {
+        let a = _mm256_unpacklo_epi32(y[0], y[1]);
+        let b = _mm256_unpackhi_epi32(y[0], y[1]);
+        let c = _mm256_unpacklo_epi32(y[2], y[3]);
+        let d = _mm256_unpackhi_epi32(y[2], y[3]);
+        *half = [
+            _mm256_unpacklo_epi64(a, c),
+            _mm256_unpackhi_epi64(a, c),
+            _mm256_unpacklo_epi64(b, d),
+            _mm256_unpackhi_epi64(b, d),
+        ];
+    }
+    let [lo, hi] = halves;
+    let mut out = [_mm256_setzero_si256(); 8];
+    for j in 0..4 {
+        out[j] = _mm256_permute2x128_si256::<0x20>(lo[j], hi[j]);
+        out[4 + j] = _mm256_permute2x128_si256::<0x31>(lo[j], hi[j]);
+    }
+    out
+}
+
+/// The same for 16 bytes per row: four results.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn transpose4(rows: [__m128i; 8]) -> [__m256i; 4] {
+    let y: [__m256i; 4] = std::array::from_fn(|r| _mm256_set_m128i(rows[r + 4], rows[r]));
+    let a = _mm256_unpacklo_epi32(y[0], y[1]);
+    let b = _mm256_unpackhi_epi32(y[0], y[1]);
+    let c = _mm256_unpacklo_epi32(y[2], y[3]);
+    let d = _mm256_unpackhi_epi32(y[2], y[3]);
+    [
+        _mm256_unpacklo_epi64(a, c),
+        _mm256_unpackhi_epi64(a, c),
+        _mm256_unpacklo_epi64(b, d),
+        _mm256_unpackhi_epi64(b, d),
+    ]
+}
+
+/// Eight half-precision numbers, exactly.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn halves(h: [[u8; 2]; 8]) -> __m256 {
+    // SAFETY: the array is 16 bytes.
+    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(h.as_ptr().cast()) })
+}
+
+/// A byte pattern for `_mm256_shuffle_epi8`, the same in both halves: 16-bit element i of each half takes the byte
+/// `low[i]` and zero above it.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn widen_bytes(low: [i8; 8]) -> __m256i {
+    let mut pattern = [-1i8; 16];
+    for (i, at) in low.into_iter().enumerate() {
+        pattern[2 * i] = at;
+    }
+    // SAFETY: the array is 16 bytes.
+    _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(pattern.as_ptr().cast()) })
+}
