@@ -8,6 +8,7 @@
 use std::num::NonZeroUsize;
 
 mod activation;
+pub mod attention;
 mod cpu;
 mod disjoint;
 mod elementwise;
@@ -17,6 +18,7 @@ mod glu;
 mod lanes;
 mod layer_norm;
 pub mod matmul;
+mod page;
 pub mod quant;
 mod rms_norm;
 mod rope;
@@ -24,10 +26,12 @@ pub mod team;
 #[cfg(test)]
 mod testing;
 
+pub use attention::AttendArgs;
 pub use cpu::Level;
 pub use error::KernelError;
 pub use glu::Activation;
 pub use matmul::{MatmulJob, Matrix};
+pub use page::{KvPlace, KvRow, KvType, PAGE_POSITIONS, RELEASED_PAGE};
 pub use quant::WeightType;
 pub use rope::{RopeFreqs, RopeKind, RopeScaling, RopeTable};
 
