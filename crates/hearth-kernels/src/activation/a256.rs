@@ -62,6 +62,9 @@ impl A256Block {
         sum16: [0; 16],
     };
 
+    /// 2^-e.
+    pub const SHRINK: [f32; 5] = [1.0, 0.5, 0.25, 0.125, 0.0625];
+
     /// The definition of the format. `x` is finite.
     pub fn quantize(x: &[f32; 256]) -> A256Block {
         let magnitude = |x: &[f32]| x.iter().fold(0f32, |m, v| m.max(v.abs()));
@@ -70,38 +73,40 @@ impl A256Block {
             return A256Block::ZERO;
         }
         let base = amax / 2032.0;
-        let scale = 2032.0 / amax;
         let mut block = A256Block {
             base,
             ..A256Block::ZERO
         };
-        for (j, (x, q)) in x
-            .as_chunks::<32>()
-            .0
-            .iter()
-            .zip(block.q.as_chunks_mut::<32>().0)
-            .enumerate()
-        {
-            let e = exponent(magnitude(x), 127.0 * base);
-            // Both factors of this product are normal, so it is exact, and one rounding is left per activation.
-            let scale = scale * [1.0, 0.5, 0.25, 0.125, 0.0625][usize::from(e)];
+        let mut magnitude16 = [0i32; 16];
+        for (j, x) in x.as_chunks::<32>().0.iter().enumerate() {
+            let e = A256Block::exponent(magnitude(x), 127.0 * base);
+            // The factors are normal and one is a power of two: the product is exact, one rounding is left per activation.
+            let scale = 2032.0 / amax * A256Block::SHRINK[usize::from(e)];
             block.e[j] = e;
-            *q = x.map(|v| (v * scale).round_ties_even().clamp(-127.0, 127.0) as i8);
+            let q = x.map(|v| (v * scale).round_ties_even().clamp(-127.0, 127.0) as i8);
+            block.q.as_chunks_mut::<32>().0[j] = q;
+            for (i, q) in q.as_chunks::<16>().0.iter().enumerate() {
+                block.sum16[2 * j + i] = q.iter().map(|&v| i16::from(v)).sum();
+                magnitude16[2 * j + i] = q.iter().map(|&v| i32::from(v).abs()).sum();
+            }
         }
-        block.derive();
+        block.derive(&magnitude16);
         block
     }
 
-    /// Fills everything that follows from `q` and `e`.
-    fn derive(&mut self) {
-        let mut magnitude = [0i32; 16];
-        for (j, q) in self.q.as_chunks::<16>().0.iter().enumerate() {
-            let sum: i32 = q.iter().map(|&v| i32::from(v)).sum();
-            magnitude[j] = q.iter().map(|&v| i32::from(v).abs()).sum();
-            self.sum16[j] = sum as i16;
-            self.start6[j] = -32 * sum + (j as i32 & 1) * 0x8000;
-        }
+    /// The smallest power of two in 0..=3 that covers `magnitude`, else 4, which always does: `limit` is a sixteenth of the
+    /// largest magnitude of the 256.
+    pub fn exponent(magnitude: f32, limit: f32) -> u8 {
+        let covers = |e: &u8| magnitude <= limit * f32::from(1u8 << e);
+        (0..4).find(covers).unwrap_or(4)
+    }
+
+    /// Fills everything that follows from `e`, `sum16` and the sums of magnitudes of each 16.
+    pub fn derive(&mut self, magnitude16: &[i32; 16]) {
         let pair = |odd: i32, even: i32| (odd & 0xffff) | (even << 16);
+        for j in 0..16 {
+            self.start6[j] = -32 * i32::from(self.sum16[j]) + (j as i32 & 1) * 0x8000;
+        }
         for j in 0..8 {
             self.sum32[j] = self.sum16[2 * j] + self.sum16[2 * j + 1];
             let e = i32::from(self.e[j]);
@@ -111,23 +116,81 @@ impl A256Block {
             self.pair_sum[p] = pair(self.sum32[2 * p + 1].into(), self.sum32[2 * p].into());
             self.pair_e[p] = pair(self.e[2 * p + 1].into(), self.e[2 * p].into());
         }
-        let most32 = magnitude
+        let most32 = magnitude16
             .as_chunks::<2>()
             .0
             .iter()
             .map(|[a, b]| a + b)
             .max()
             .unwrap_or(0);
-        let most16 = magnitude.into_iter().max().unwrap_or(0);
+        let most16 = magnitude16.iter().copied().max().unwrap_or(0);
         self.fits = u32::from(most32 <= Self::MAX_Q4) * Self::FITS_Q4
             + u32::from(most32 <= Self::MAX_Q5) * Self::FITS_Q5
             + u32::from(most16 <= Self::MAX_Q6) * Self::FITS_Q6;
     }
 }
 
-/// The smallest power of two in 0..=3 that covers `magnitude`, else 4, which always does: `limit` is a sixteenth of the largest.
-fn exponent(magnitude: f32, limit: f32) -> u8 {
-    (0..4)
-        .find(|&e| magnitude <= limit * [1.0, 2.0, 4.0, 8.0][usize::from(e)])
-        .unwrap_or(4)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_block_has_no_padding() {
+        assert_eq!(size_of::<A256Block>(), 448);
+    }
+
+    #[test]
+    fn each_32_has_the_smallest_exponent_that_covers_it() {
+        // Largest magnitudes of the eight runs, as fractions of the largest of all.
+        let fractions = [1.0, 0.51, 0.499, 0.24, 0.12, 0.06, 0.01, 0.0];
+        let x: [f32; 256] = std::array::from_fn(|k| {
+            if k % 32 == 7 {
+                -3.5 * fractions[k / 32]
+            } else {
+                0.0
+            }
+        });
+        let block = A256Block::quantize(&x);
+        assert_eq!(block.e, [4, 4, 3, 2, 1, 0, 0, 0]);
+        assert_eq!(block.q[7], -127);
+        for k in 0..256 {
+            let value = f32::from(block.q[k]) * block.base * f32::from(1u8 << block.e[k / 32]);
+            let step = block.base * f32::from(1u8 << block.e[k / 32]);
+            assert!(
+                (value - x[k]).abs() <= 0.5001 * step,
+                "{k}: {value} for {}",
+                x[k]
+            );
+        }
+    }
+
+    #[test]
+    fn magnitudes_below_two_to_the_minus_100_are_zero() {
+        let mut x = [0f32; 256];
+        x[3] = TINY.next_down();
+        assert_eq!(A256Block::quantize(&x), A256Block::ZERO);
+        x[3] = -TINY;
+        assert_eq!(A256Block::quantize(&x).q[3], -127);
+    }
+
+    #[test]
+    fn flags_say_whether_sums_of_products_fit_16_bits() {
+        // The even and the odd activations of the first seven runs, beside one that sets the scale.
+        let flags = |even: f32, odd: f32| {
+            let of = |k| match k {
+                224 => 1.0,
+                225.. => 0.0,
+                _ if k % 2 == 0 => even,
+                _ => odd,
+            };
+            A256Block::quantize(&std::array::from_fn(of)).fits
+        };
+        let all = A256Block::FITS_Q4 | A256Block::FITS_Q5 | A256Block::FITS_Q6;
+        assert_eq!(flags(0.0, 0.0), all);
+        // 16 · 127 = 2032 and 8 · 127 = 1016.
+        assert_eq!(flags(1.0, 0.0), all);
+        // 32 · 68 = 2176 and 16 · 68 = 1088.
+        assert_eq!(flags(68.0 / 127.0, 68.0 / 127.0), A256Block::FITS_Q4);
+        assert_eq!(flags(1.0, 1.0), 0);
+    }
 }

@@ -36,3 +36,30 @@ impl A32Block {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_magnitude_becomes_127_and_ties_go_to_even() {
+        let x: [f32; 32] = std::array::from_fn(|k| match k {
+            0 => -127.0,
+            1 => 2.5,
+            2 => 3.5,
+            _ => 0.0,
+        });
+        let block = A32Block::quantize(&x);
+        assert_eq!((block.step, block.sum), (1.0, -127 + 2 + 4));
+        assert_eq!(block.q[..4], [-127, 2, 4, 0]);
+    }
+
+    #[test]
+    fn magnitudes_below_two_to_the_minus_100_are_zero() {
+        let mut x = [0f32; 32];
+        x[3] = TINY.next_down();
+        assert_eq!(A32Block::quantize(&x), A32Block::ZERO);
+        x[3] = TINY;
+        assert_eq!(A32Block::quantize(&x).q[3], 127);
+    }
+}

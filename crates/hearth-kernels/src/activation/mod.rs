@@ -5,6 +5,12 @@
 
 pub(crate) mod a256;
 pub(crate) mod a32;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use crate::cpu::Isa;
 
 pub(crate) use a32::A32Block;
 pub(crate) use a256::A256Block;
@@ -48,4 +54,115 @@ pub(crate) fn is_finite(row: &[f32]) -> bool {
     row.iter()
         .fold(0, |worst, x| (x.to_bits() & 0x7f80_0000).max(worst))
         != 0x7f80_0000
+}
+
+/// 32 activations in A32, at a level.
+pub(crate) fn quantize_a32(isa: Isa, x: &[f32; 32]) -> A32Block {
+    match isa {
+        Isa::Scalar | Isa::Portable => A32Block::quantize(x),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => avx2::quantize_a32(token, x),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => avx2::quantize_a32(token.avx2(), x),
+        #[cfg(not(target_arch = "x86_64"))]
+        Isa::Avx2(_) | Isa::Avx512(_) => A32Block::quantize(x),
+    }
+}
+
+/// 256 activations in A256, at a level.
+pub(crate) fn quantize_a256(isa: Isa, x: &[f32; 256]) -> A256Block {
+    match isa {
+        Isa::Scalar | Isa::Portable => A256Block::quantize(x),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => avx2::quantize_a256(token, x),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => avx512::quantize_a256(token, x),
+        #[cfg(not(target_arch = "x86_64"))]
+        Isa::Avx2(_) | Isa::Avx512(_) => A256Block::quantize(x),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Level;
+
+    /// Inputs at the borders of what the formats distinguish: exponents, ties, the smallest and largest magnitudes.
+    fn inputs() -> Vec<[f32; 256]> {
+        let mut seed = 1u64;
+        let mut random = move || {
+            seed = seed
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (seed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        };
+        let mut all = Vec::new();
+        for magnitude in [
+            0.0,
+            1e-44,
+            TINY.next_down(),
+            TINY,
+            1e-20,
+            1.0,
+            12345.678,
+            1e30,
+            f32::MAX,
+        ] {
+            for shape in 0..6 {
+                all.push(std::array::from_fn(|k| {
+                    let u: f32 = random();
+                    let run = (k / 32) as i32;
+                    magnitude
+                        * match shape {
+                            0 => u,
+                            1 => u * u * u * u * u,
+                            2 => 1f32.copysign(u),
+                            3 => u * 0.5f32.powi(run),
+                            // Exactly at the borders of the exponents, and just beside them.
+                            4 if k % 32 == 0 => 0.5f32.powi(run),
+                            4 => 0.5f32.powi(run) * 0.999_999_94 * u,
+                            // Halves of steps: ties.
+                            _ => {
+                                (u * 127.0).round() / 127.0 + if k == 0 { 1.0 } else { 0.5 / 127.0 }
+                            }
+                        }
+                        .clamp(-1.0, 1.0)
+                }));
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn every_level_quantises_alike() {
+        for level in Level::available() {
+            let isa = Isa::new(level).expect("available");
+            for (i, x) in inputs().iter().enumerate() {
+                assert_eq!(
+                    quantize_a256(isa, x),
+                    A256Block::quantize(x),
+                    "{level} A256 input {i}"
+                );
+                for x in x.as_chunks().0 {
+                    assert_eq!(
+                        quantize_a32(isa, x),
+                        A32Block::quantize(x),
+                        "{level} A32 input {i}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_value_that_is_not_finite_spoils_a_row() {
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in [0, 17, 99] {
+                let mut row = [f32::MAX; 100];
+                assert!(is_finite(&row));
+                row[at] = bad;
+                assert!(!is_finite(&row), "{bad} at {at}");
+            }
+        }
+    }
 }

@@ -201,7 +201,7 @@ impl Kernels {
             unsafe { is_finite.write(token, finite) };
             for i in 0..n_a32 {
                 let block = if finite {
-                    self.quantize_a32(&row.as_chunks().0[i])
+                    activation::quantize_a32(self.isa(), &row.as_chunks().0[i])
                 } else {
                     A32Block::ZERO
                 };
@@ -210,7 +210,7 @@ impl Kernels {
             }
             for i in 0..n_a256 {
                 let block = if finite {
-                    self.quantize_a256(&row.as_chunks().0[i])
+                    activation::quantize_a256(self.isa(), &row.as_chunks().0[i])
                 } else {
                     A256Block::ZERO
                 };
@@ -229,14 +229,6 @@ impl Kernels {
                     }
                 });
         }
-    }
-
-    fn quantize_a32(&self, x: &[f32; 32]) -> A32Block {
-        A32Block::quantize(x)
-    }
-
-    fn quantize_a256(&self, x: &[f32; 256]) -> A256Block {
-        A256Block::quantize(x)
     }
 }
 

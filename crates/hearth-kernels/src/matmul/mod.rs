@@ -19,6 +19,8 @@ pub(crate) mod driver;
 pub(crate) mod float;
 pub(crate) mod portable;
 pub(crate) mod scalar;
+#[cfg(test)]
+mod tests;
 
 pub use driver::Scratch;
 pub(crate) use driver::ThreadScratch;
