@@ -13,10 +13,12 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
+mod stored;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use portable::Portable;
+pub(crate) use stored::{Bf16, F16, F32, Stored};
 
 /// Arithmetic on 16 lanes. Implemented by the tokens that prove the processor has the instructions.
 pub(crate) trait Lanes: Copy {
@@ -58,6 +60,10 @@ pub(crate) trait Lanes: Copy {
     fn add_exponent(self, p: Self::V, n: Self::V) -> Self::V;
     /// The tree 8-4-2-1 of [`crate::float::reduce`].
     fn reduce(self, v: Self::V) -> f32;
+
+    /// Asks the processor to bring a cache line soon. Any address will do.
+    #[inline(always)]
+    fn prefetch(self, _address: *const u8) {}
 
     /// [`crate::float::exp`] in every lane.
     #[inline(always)]

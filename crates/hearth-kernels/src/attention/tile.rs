@@ -4,13 +4,14 @@
 //! a step each key and each value is loaded and converted once. Queries see different positions only at the two ends of a
 //! tile's range: there each is treated alone, between them all together, and every chain stays in the order of positions.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::plan::{Tile, partial_len};
 use super::{CHUNK, Inputs, TILE};
 use crate::cpu::Isa;
 use crate::float::{self, LANES};
-use crate::lanes::{self, LaneOp, Lanes};
+use crate::lanes::{self, F16, F32, LaneOp, Lanes, Stored};
 use crate::page::{self, KvType, PAGE_POSITIONS};
 
 /// Scores of one query over one chunk; a cache line each 16.
@@ -84,8 +85,8 @@ pub(super) fn chunks(
         };
         done += step.len;
         match inputs.place.kv_type {
-            KvType::F16 => run_step::<Half>(isa, step),
-            KvType::F32 => run_step::<Single>(isa, step),
+            KvType::F16 => run_step::<F16>(isa, step),
+            KvType::F32 => run_step::<F32>(isa, step),
         }
     }
 }
@@ -108,102 +109,43 @@ fn run_step<K: Stored>(isa: Isa, step: Step<'_>) {
             isa,
             StepOp::<K, 12> {
                 step,
-                stored: K::default(),
+                stored: PhantomData,
             },
         ),
         6 => lanes::run(
             isa,
             StepOp::<K, 6> {
                 step,
-                stored: K::default(),
+                stored: PhantomData,
             },
         ),
         4 => lanes::run(
             isa,
             StepOp::<K, 4> {
                 step,
-                stored: K::default(),
+                stored: PhantomData,
             },
         ),
         2 => lanes::run(
             isa,
             StepOp::<K, 2> {
                 step,
-                stored: K::default(),
+                stored: PhantomData,
             },
         ),
         _ => lanes::run(
             isa,
             StepOp::<K, 1> {
                 step,
-                stored: K::default(),
+                stored: PhantomData,
             },
         ),
     }
 }
 
-/// How an element lies in a page.
-trait Stored: Default {
-    /// Sixteen elements.
-    type Block;
-
-    fn blocks(bytes: &[u8]) -> &[Self::Block];
-    fn load<S: Lanes>(s: S, block: &Self::Block) -> S::V;
-    /// Fewer than sixteen elements, the other lanes zero.
-    fn load_part<S: Lanes>(s: S, bytes: &[u8]) -> S::V;
-}
-
-#[derive(Default)]
-struct Half;
-
-impl Stored for Half {
-    type Block = [u8; 32];
-
-    #[inline(always)]
-    fn blocks(bytes: &[u8]) -> &[[u8; 32]] {
-        bytes.as_chunks().0
-    }
-
-    #[inline(always)]
-    fn load<S: Lanes>(s: S, block: &[u8; 32]) -> S::V {
-        s.load_f16(block)
-    }
-
-    #[inline(always)]
-    fn load_part<S: Lanes>(s: S, bytes: &[u8]) -> S::V {
-        let mut padded = [0; 32];
-        padded[..bytes.len()].copy_from_slice(bytes);
-        s.load_f16(&padded)
-    }
-}
-
-#[derive(Default)]
-struct Single;
-
-impl Stored for Single {
-    type Block = [u8; 64];
-
-    #[inline(always)]
-    fn blocks(bytes: &[u8]) -> &[[u8; 64]] {
-        bytes.as_chunks().0
-    }
-
-    #[inline(always)]
-    fn load<S: Lanes>(s: S, block: &[u8; 64]) -> S::V {
-        s.load_f32(block)
-    }
-
-    #[inline(always)]
-    fn load_part<S: Lanes>(s: S, bytes: &[u8]) -> S::V {
-        let mut padded = [0; 64];
-        padded[..bytes.len()].copy_from_slice(bytes);
-        s.load_f32(&padded)
-    }
-}
-
 struct StepOp<'a, K, const NQ: usize> {
     step: Step<'a>,
-    stored: K,
+    stored: PhantomData<K>,
 }
 
 impl<K: Stored, const NQ: usize> LaneOp for StepOp<'_, K, NQ> {
@@ -211,7 +153,6 @@ impl<K: Stored, const NQ: usize> LaneOp for StepOp<'_, K, NQ> {
 
     #[inline(always)]
     fn run<S: Lanes>(self, s: S) {
-        let _ = self.stored;
         // A step the level has no registers for is never taken, so its code need not exist.
         if NQ > S::ACCUMULATORS {
             return;
@@ -502,7 +443,7 @@ fn weigh<S: Lanes, K: Stored, const NQ: usize, const W: usize>(
     results: &mut [f32],
 ) {
     let width = keys.inputs.place.head_dim_v;
-    let element = size_of::<K::Block>() / LANES;
+    let element = K::BYTES;
     let base = weights.base;
     let mut sums = [[s.splat(0.0); W]; NQ];
     for i in 0..NQ {
@@ -577,7 +518,7 @@ fn weigh_part<S: Lanes, K: Stored, const NQ: usize>(
     results: &mut [f32],
 ) {
     let width = keys.inputs.place.head_dim_v;
-    let element = size_of::<K::Block>() / LANES;
+    let element = K::BYTES;
     for i in 0..NQ {
         let (before, first, end, after) = weights.spans[i];
         let mut sums = s.splat(0.0);

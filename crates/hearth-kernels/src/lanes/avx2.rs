@@ -207,4 +207,10 @@ impl Lanes for Avx2 {
             _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
         })
     }
+
+    #[inline(always)]
+    fn prefetch(self, address: *const u8) {
+        // A prefetch is a hint: it reads nothing and cannot fault.
+        with_token!(self, _mm_prefetch::<_MM_HINT_T0>(address.cast()))
+    }
 }

@@ -163,4 +163,10 @@ impl Lanes for Avx512 {
         // The mask keeps the store inside `x`.
         with_token!(self, _mm512_mask_storeu_ps(x.as_mut_ptr(), mask, v))
     }
+
+    #[inline(always)]
+    fn prefetch(self, address: *const u8) {
+        // A prefetch is a hint: it reads nothing and cannot fault.
+        with_token!(self, _mm_prefetch::<_MM_HINT_T0>(address.cast()))
+    }
 }

@@ -1,36 +1,40 @@
-//! Products with float weights.
+//! Products with float weights: F32, F16 and BF16, each converted exactly.
+//!
+//! Element `k` of a row goes to lane `k % 16`, one fused multiply-add each, and the lanes meet in the tree 8-4-2-1, on every
+//! level and for any number of tokens. [`scalar`] is the definition, [`tile`] the one algorithm that the levels compile.
+
+mod scalar;
+#[cfg(test)]
+mod tests;
+mod tile;
 
 use super::{OutRows, RowKernel, RowTask, ThreadScratch};
-use crate::cpu::Isa;
+use crate::cpu::{Isa, Level};
 use crate::quant::WeightType;
 
-/// The kernel of the fastest level up to `isa`.
-pub(crate) fn kernel(_isa: Isa, _ty: WeightType) -> RowKernel {
-    rows
+/// The kernel of a level; one function serves all three formats.
+pub(crate) fn kernel(isa: Isa, _: WeightType) -> RowKernel {
+    match isa {
+        Isa::Scalar => scalar::rows,
+        Isa::Portable => portable,
+        Isa::Avx2(_) => avx2,
+        Isa::Avx512(_) => avx512,
+    }
 }
 
-/// The specification: element k goes to lane k mod 16, lanes meet in a tree 8-4-2-1.
-fn rows(task: &RowTask<'_>, out: &mut OutRows, _: &mut ThreadScratch) {
-    let ty = task.weight.weight_type();
-    for token in 0..task.acts.n_tokens {
-        for (out, row) in out.token(token).iter_mut().zip(task.rows.clone()) {
-            let mut lanes = [0f32; 16];
-            let weights = task.weight.row(row).chunks_exact(ty.block_bytes());
-            for (k, (w, x)) in weights.zip(task.acts.row(token)).enumerate() {
-                let w = match *w {
-                    [a, b] if ty == WeightType::F16 => half::f16::from_le_bytes([a, b]).to_f32(),
-                    [a, b] => half::bf16::from_le_bytes([a, b]).to_f32(),
-                    [a, b, c, d] => f32::from_le_bytes([a, b, c, d]),
-                    _ => unreachable!("float weights have two or four bytes"),
-                };
-                lanes[k % 16] = w.mul_add(*x, lanes[k % 16]);
-            }
-            for half in [8, 4, 2, 1] {
-                for i in 0..half {
-                    lanes[i] += lanes[i + half];
-                }
-            }
-            *out = lanes[0];
-        }
-    }
+fn portable(task: &RowTask<'_>, out: &mut OutRows, scratch: &mut ThreadScratch) {
+    tile::rows(Isa::Portable, task, out, scratch);
+}
+
+fn avx2(task: &RowTask<'_>, out: &mut OutRows, scratch: &mut ThreadScratch) {
+    at(Level::Avx2, task, out, scratch);
+}
+
+fn avx512(task: &RowTask<'_>, out: &mut OutRows, scratch: &mut ThreadScratch) {
+    at(Level::Avx512, task, out, scratch);
+}
+
+/// A plain function pointer carries no token; asking again costs some nanoseconds per task and needs no promise.
+fn at(level: Level, task: &RowTask<'_>, out: &mut OutRows, scratch: &mut ThreadScratch) {
+    tile::rows(Isa::new(level).unwrap_or(Isa::Portable), task, out, scratch);
 }
