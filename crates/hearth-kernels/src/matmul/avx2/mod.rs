@@ -1,20 +1,30 @@
 //! Products with AVX2, FMA and F16C.
 
+mod iq4;
+mod panel;
 mod panel256;
+mod panel32;
+mod q2_k;
+mod q3_k;
 mod q4_k;
+mod q5_k;
 mod q6_k;
+mod short;
+mod signed;
 mod vec;
 
+use panel32::Short;
+use panel256::Super;
+
 use super::RowKernel;
-use crate::quant::WeightType;
-use crate::quant::q4_k::BlockQ4K;
-use crate::quant::q6_k::BlockQ6K;
+use crate::quant::{WeightType, with_block};
 
 /// This level's kernel for a format, if it has one.
 pub(crate) fn kernel(ty: WeightType) -> Option<RowKernel> {
-    Some(match ty {
-        WeightType::Q4_K => panel256::rows::<BlockQ4K>,
-        WeightType::Q6_K => panel256::rows::<BlockQ6K>,
-        _ => return None,
-    })
+    with_block!(
+        ty,
+        |B| Some(panel::rows::<Short<B>> as RowKernel),
+        |B| Some(panel::rows::<Super<B>> as RowKernel),
+        else None
+    )
 }

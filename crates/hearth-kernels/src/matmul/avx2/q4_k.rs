@@ -10,7 +10,6 @@ impl Unpack for BlockQ4K {
     const SUB: usize = 32;
     // 16 · 15 · 127 = 30480.
     const GROUP: usize = 8;
-    const OFFSET_LOG2: Option<i32> = None;
 
     #[inline]
     #[target_feature(enable = "avx2,f16c")]

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::panel256::{Panel, Unpack, scales_per_16};
+use super::panel256::{Panel, Unpack, scales_as_mins, scales_per_16};
 use super::vec::{block16, block32, halves, store, store_ps, transpose4, transpose8};
 use crate::quant::q6_k::BlockQ6K;
 
@@ -16,6 +16,7 @@ impl Unpack for BlockQ6K {
     #[target_feature(enable = "avx2,f16c")]
     unsafe fn unpack(rows: [&Self; 8], panel: &mut Panel) {
         scales_per_16(transpose4(rows.map(|row| block16(row, 192))), panel);
+        scales_as_mins(panel);
         store_ps(&mut panel.d, halves(rows.map(|row| row.d)));
         let nibble = _mm256_set1_epi8(15);
         let two = _mm256_set1_epi8(0x30);

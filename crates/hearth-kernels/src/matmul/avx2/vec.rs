@@ -134,3 +134,24 @@ pub(super) fn widen_bytes(low: [i8; 8]) -> __m256i {
     // SAFETY: the array is 16 bytes.
     _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(pattern.as_ptr().cast()) })
 }
+
+/// The nibbles of 16 bytes per row, all low ones before all high ones, as quadruples with a row per lane.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn nibble_quads(rows: [__m128i; 8]) -> [__m256i; 8] {
+    let nibble = _mm256_set1_epi8(15);
+    let mut out = [_mm256_setzero_si256(); 8];
+    for (i, q) in transpose4(rows).into_iter().enumerate() {
+        out[i] = _mm256_and_si256(q, nibble);
+        out[i + 4] = _mm256_and_si256(_mm256_srli_epi16::<4>(q), nibble);
+    }
+    out
+}
+
+/// A table of 16 bytes for `_mm256_shuffle_epi8`.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn table(values: &[i8; 16]) -> __m256i {
+    // SAFETY: the array is 16 bytes.
+    _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(values.as_ptr().cast()) })
+}

@@ -1,0 +1,58 @@
+//! `IQ4_NL` and `IQ4_XS`: nibbles that are indices into a table of signed bytes.
+
+use std::arch::x86_64::*;
+
+use super::panel32::Unpack32;
+use super::panel256::{Panel, Unpack};
+use super::signed::widen_weights;
+use super::vec::{block16, halves, nibble_quads, store, store_ps, table};
+use crate::quant::iq4_nl::{BlockIQ4NL, VALUES};
+use crate::quant::iq4_xs::BlockIQ4XS;
+
+impl Unpack32 for BlockIQ4NL {
+    const SIGNED: bool = true;
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn quads(rows: [&Self; 8]) -> [__m256i; 8] {
+        let values = table(&VALUES);
+        nibble_quads(rows.map(|row| block16(row, 2))).map(|q| _mm256_shuffle_epi8(values, q))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn scales(rows: [&Self; 8]) -> __m256 {
+        halves(rows.map(|row| row.d))
+    }
+}
+
+impl Unpack for BlockIQ4XS {
+    const SUB: usize = 32;
+    const SIGNED: bool = true;
+    // Not used: signed weights do not go through words.
+    const GROUP: usize = 8;
+
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn unpack(rows: [&Self; 8], panel: &mut Panel) {
+        let values = table(&VALUES);
+        store_ps(&mut panel.d, halves(rows.map(|row| row.d)));
+        let high: [i32; 8] = rows.map(|row| u16::from_le_bytes(row.scales_h).into());
+        let low: [i32; 8] = rows.map(|row| i32::from_le_bytes(row.scales_l));
+        let (mut high, mut low) = (super::vec::load(&high), super::vec::load(&low));
+        for (j, weights) in panel.weights.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+            let scale = _mm256_or_si256(
+                _mm256_and_si256(low, _mm256_set1_epi32(15)),
+                _mm256_slli_epi32::<4>(_mm256_and_si256(high, _mm256_set1_epi32(3))),
+            );
+            store(
+                &mut panel.scales[j],
+                _mm256_sub_epi32(scale, _mm256_set1_epi32(32)),
+            );
+            low = _mm256_srli_epi32::<4>(low);
+            high = _mm256_srli_epi32::<2>(high);
+            let quads = nibble_quads(rows.map(|row| block16(row, 8 + j * 16)));
+            widen_weights(quads.map(|q| _mm256_shuffle_epi8(values, q)), weights);
+        }
+    }
+}
