@@ -1,0 +1,164 @@
+//! What goes into a step and what comes out.
+
+use hearth_kernels::PAGE_POSITIONS;
+
+use super::ExecutorLimits;
+use crate::{
+    error::StepError,
+    model::Model,
+    state::{PageId, PagePool},
+};
+
+/// One token at one position of one sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Which of the batch's page tables.
+    pub seq: u32,
+    /// Position in the sequence, from 0.
+    pub pos: u32,
+    /// The token.
+    pub token: u32,
+    /// Whether its logits are computed.
+    pub wants_logits: bool,
+}
+
+/// The rows of a step. All keys and values of the batch are stored before any row looks at them, so
+/// rows of one sequence may come together, in any order.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// The rows.
+    pub rows: &'a [Row],
+    /// Page of every 64 positions, for each sequence.
+    pub tables: &'a [&'a [PageId]],
+}
+
+impl Batch<'_> {
+    /// Indices of the rows that want logits.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = u32> {
+        (0..self.rows.len() as u32).filter(|&row| self.rows[row as usize].wants_logits)
+    }
+
+    pub(super) fn check(
+        &self,
+        model: &Model,
+        pool: &PagePool,
+        limits: ExecutorLimits,
+    ) -> Result<(), StepError> {
+        if self.rows.is_empty() {
+            return Err(StepError::Empty);
+        }
+        if self.rows.len() > limits.max_tokens {
+            return Err(StepError::TooManyRows {
+                n_rows: self.rows.len(),
+                max_tokens: limits.max_tokens,
+            });
+        }
+        let n_rows = self.wanted().count();
+        if n_rows > limits.max_logits {
+            return Err(StepError::TooManyLogits {
+                n_rows,
+                max_logits: limits.max_logits,
+            });
+        }
+        if !pool.layout().fits(model.plan()) {
+            return Err(StepError::ForeignPool);
+        }
+        let window = model.plan().window();
+        for (
+            row,
+            &Row {
+                seq, pos, token, ..
+            },
+        ) in self.rows.iter().enumerate()
+        {
+            if token as usize >= model.n_vocab() {
+                return Err(StepError::Token {
+                    row,
+                    token,
+                    n_vocab: model.n_vocab(),
+                });
+            }
+            let Some(table) = self.tables.get(seq as usize) else {
+                return Err(StepError::Sequence {
+                    row,
+                    seq,
+                    n_tables: self.tables.len(),
+                });
+            };
+            let first_visible =
+                window.map_or(0, |window| pos.saturating_add(1).saturating_sub(window));
+            let pages = first_visible as usize / PAGE_POSITIONS..=pos as usize / PAGE_POSITIONS;
+            for index in pages {
+                if table
+                    .get(index)
+                    .is_none_or(|&page| page as usize >= pool.n_pages())
+                {
+                    return Err(StepError::Page {
+                        row,
+                        pos,
+                        seq,
+                        index,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The logits of a step: one row for each row of the batch that wanted them.
+#[derive(Clone, Copy, Debug)]
+pub struct Logits<'a> {
+    values: &'a [f32],
+    n_vocab: usize,
+    batch_rows: &'a [u32],
+}
+
+impl<'a> Logits<'a> {
+    pub(super) fn new(values: &'a [f32], n_vocab: usize, batch_rows: &'a [u32]) -> Self {
+        Logits {
+            values,
+            n_vocab,
+            batch_rows,
+        }
+    }
+
+    /// Rows of logits.
+    pub fn len(&self) -> usize {
+        self.batch_rows.len()
+    }
+
+    /// Whether no row wanted any.
+    pub fn is_empty(&self) -> bool {
+        self.batch_rows.is_empty()
+    }
+
+    /// The `index`-th row, `[n_vocab]`.
+    pub fn row(&self, index: usize) -> &'a [f32] {
+        &self.values[index * self.n_vocab..(index + 1) * self.n_vocab]
+    }
+
+    /// Which row of the batch the `index`-th row belongs to.
+    pub fn batch_row(&self, index: usize) -> usize {
+        self.batch_rows[index] as usize
+    }
+
+    pub(super) fn check_finite(&self, batch: &Batch<'_>) -> Result<(), StepError> {
+        for index in 0..self.len() {
+            let row = self.row(index);
+            // Without a branch in the loop this runs at memory speed; the search is for the message.
+            if row.iter().fold(true, |all, value| all & value.is_finite()) {
+                continue;
+            }
+            let token = row.iter().position(|value| !value.is_finite()).unwrap_or(0);
+            let Row { seq, pos, .. } = batch.rows[self.batch_row(index)];
+            return Err(StepError::NotFinite {
+                seq,
+                pos,
+                token,
+                value: row[token],
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,184 @@
+//! One arm per operation: fetch the buffers, call the kernel.
+
+use hearth_kernels::{AttendArgs, Kernels, MatmulJob, quant};
+
+use super::{Batch, Executor};
+use crate::{
+    model::Model,
+    plan::{BufferId, MAX_PRODUCTS, MatrixId, Op, Product, StateKind, VectorId},
+    state::PagePool,
+};
+
+impl Executor {
+    pub(super) fn run(
+        &mut self,
+        op: &Op,
+        model: &Model,
+        kernels: &Kernels,
+        pool: &mut PagePool,
+        batch: &Batch<'_>,
+    ) {
+        let plan = model.plan();
+        let vector = |id: VectorId| &*plan.vectors[id.index()].values;
+        match *op {
+            Op::Embed { table, out } => self.embed(model, table, out, batch),
+            Op::Norm {
+                input,
+                weight,
+                eps,
+                out,
+            } => {
+                let weight = vector(weight);
+                let [input, out] = self.buffers.get_many_mut([input, out]);
+                kernels.rms_norm(input, Some(weight), eps, weight.len(), out);
+            }
+            Op::HeadNorm {
+                x,
+                weight,
+                eps,
+                head_dim,
+            } => {
+                kernels.rms_norm_in_place(
+                    self.buffers.get_mut(x),
+                    Some(vector(weight)),
+                    eps,
+                    head_dim,
+                );
+            }
+            Op::MatMul {
+                input,
+                ref products,
+            } => {
+                self.matmul(model, kernels, input, products);
+                for product in products {
+                    if let Some(bias) = product.bias {
+                        kernels.add_bias(self.buffers.get_mut(product.out), vector(bias));
+                    }
+                }
+            }
+            Op::Rope {
+                x,
+                table,
+                kind,
+                n_head,
+                head_dim,
+            } => {
+                kernels.rope(
+                    kind,
+                    &self.ropes[table.index()],
+                    self.buffers.get_mut(x),
+                    n_head,
+                    head_dim,
+                );
+            }
+            Op::StoreKv { state, k, v } => {
+                let place = pool.layout().place(state.index()).clone();
+                let (k, v) = (self.buffers.get(k), self.buffers.get(v));
+                kernels.store_kv(pool.bytes_mut(), &place, &self.kv_rows, batch.tables, k, v);
+            }
+            Op::Attend {
+                state,
+                q,
+                out,
+                n_head,
+                scale,
+            } => {
+                let StateKind::Attention { window, .. } = plan.states[state.index()];
+                let place = pool.layout().place(state.index());
+                let [q, out] = self.buffers.get_many_mut([q, out]);
+                let args = AttendArgs {
+                    n_head,
+                    scale,
+                    window,
+                };
+                kernels.attend(
+                    &mut self.attention,
+                    pool.bytes(),
+                    place,
+                    &self.kv_rows,
+                    batch.tables,
+                    &args,
+                    q,
+                    out,
+                );
+            }
+            Op::Glu {
+                activation,
+                gate,
+                up,
+                out,
+            } => {
+                let [gate, up, out] = self.buffers.get_many_mut([gate, up, out]);
+                kernels.glu(activation, gate, up, out);
+            }
+            Op::Add { x, y } => {
+                let [x, y] = self.buffers.get_many_mut([x, y]);
+                kernels.add(x, y);
+            }
+            Op::SelectRows { input, out } => self.select_rows(input, out),
+        }
+    }
+
+    /// Rows are converted as they are needed: an embedding of 150,000 tokens stays in its blocks.
+    fn embed(&mut self, model: &Model, table: MatrixId, out: BufferId, batch: &Batch<'_>) {
+        let bound = &model.plan().matrices[table.index()];
+        let data = model.matrix_bytes(table);
+        let row_bytes = data.len() / bound.rows;
+        let out = self.buffers.get_mut(out).chunks_exact_mut(bound.cols);
+        for (row, out) in batch.rows.iter().zip(out) {
+            let start = row.token as usize * row_bytes;
+            quant::dequantize(bound.ty, &data[start..start + row_bytes], out);
+        }
+    }
+
+    fn matmul(&mut self, model: &Model, kernels: &Kernels, input: BufferId, products: &[Product]) {
+        const { assert!(MAX_PRODUCTS == 3, "one arm for each number of products") };
+        match *products {
+            [a] => self.matmul_many(model, kernels, input, [a]),
+            [a, b] => self.matmul_many(model, kernels, input, [a, b]),
+            [a, b, c] => self.matmul_many(model, kernels, input, [a, b, c]),
+            _ => unreachable!("the builder makes one to three products of an input"),
+        }
+    }
+
+    fn matmul_many<const N: usize>(
+        &mut self,
+        model: &Model,
+        kernels: &Kernels,
+        input: BufferId,
+        products: [Product; N],
+    ) {
+        let n_rows = self.buffers.n_rows(input);
+        // No row of the batch may want logits: then the head has nothing to do.
+        if n_rows == 0 {
+            return;
+        }
+        // The slot is set aside so that the outputs can be borrowed together; nothing is copied.
+        let slot = self.buffers.slot(input);
+        let len = self.buffers.len(input);
+        let held = std::mem::take(&mut self.buffers.slots[slot]);
+        let mut weights = products
+            .map(|product| model.matrix(product.weight))
+            .into_iter();
+        let mut jobs = self
+            .buffers
+            .get_many_mut(products.map(|product| product.out))
+            .map(|out| {
+                let weight = weights.next().expect("as many weights as outputs");
+                MatmulJob { weight, out }
+            });
+        kernels.matmul(&mut self.matmul, &held[..len], n_rows, &mut jobs);
+        self.buffers.slots[slot] = held;
+    }
+
+    fn select_rows(&mut self, input: BufferId, out: BufferId) {
+        let cols = self.buffers.cols[input.index()];
+        let Executor {
+            buffers, wanted, ..
+        } = self;
+        let [input, out] = buffers.get_many_mut([input, out]);
+        for (&row, out) in wanted.iter().zip(out.chunks_exact_mut(cols)) {
+            out.copy_from_slice(&input[row as usize * cols..(row as usize + 1) * cols]);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The plan as text: one line an operation, with shapes, types and tensor names.
+
+use std::fmt::{Display, Formatter, Result};
+
+use super::{BufferId, MatrixId, Op, Plan, Product, Rows, StateKind, VectorId};
+
+impl Display for Plan {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        writeln!(
+            f,
+            "plan of family {}: {} operations",
+            self.family,
+            self.steps.len()
+        )?;
+        for (index, step) in self.steps.iter().enumerate() {
+            let layer = step
+                .layer
+                .map_or_else(|| "-".to_owned(), |layer| layer.to_string());
+            writeln!(
+                f,
+                "{index:5}  {layer:>4}  {:<12}{}",
+                step.op.name(),
+                self.describe(&step.op)
+            )?;
+        }
+        writeln!(f, "working memory, in values a row:")?;
+        for (index, slot) in self.memory.slots.iter().enumerate() {
+            let rows = match slot.rows {
+                Rows::All => "all rows",
+                Rows::Wanted => "rows whose logits are wanted",
+            };
+            writeln!(f, "  slot {index}: {} ({rows})", slot.cols)?;
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    fn describe(&self, op: &Op) -> String {
+        match op {
+            Op::Embed { table, out } => format!("{} = {}", self.buffer(*out), self.matrix(*table)),
+            Op::Norm {
+                input,
+                weight,
+                eps,
+                out,
+            } => {
+                format!(
+                    "{} = {} by {}, eps {eps:e}",
+                    self.buffer(*out),
+                    self.buffer(*input),
+                    self.vector(*weight)
+                )
+            }
+            Op::HeadNorm {
+                x,
+                weight,
+                eps,
+                head_dim,
+            } => {
+                format!(
+                    "{} by {} every {head_dim}, eps {eps:e}",
+                    self.buffer(*x),
+                    self.vector(*weight)
+                )
+            }
+            Op::MatMul { input, products } => {
+                let parts: Vec<String> = products
+                    .iter()
+                    .map(|product| self.product(product))
+                    .collect();
+                format!("of {}: {}", self.buffer(*input), parts.join("; "))
+            }
+            Op::Rope {
+                x,
+                kind,
+                n_head,
+                head_dim,
+                ..
+            } => {
+                format!(
+                    "{} as {n_head} heads of {head_dim}, {kind:?} pairs",
+                    self.buffer(*x)
+                )
+            }
+            Op::StoreKv { state, k, v } => {
+                format!(
+                    "state {} from {} and {}",
+                    state.index(),
+                    self.buffer(*k),
+                    self.buffer(*v)
+                )
+            }
+            Op::Attend {
+                state,
+                q,
+                out,
+                n_head,
+                scale,
+            } => {
+                let StateKind::Attention {
+                    n_head_kv, window, ..
+                } = &self.states[state.index()];
+                let window = window.map_or_else(String::new, |window| format!(", window {window}"));
+                format!(
+                    "{} = {} over state {}, {n_head} heads on {n_head_kv}, scale {scale}{window}",
+                    self.buffer(*out),
+                    self.buffer(*q),
+                    state.index(),
+                )
+            }
+            Op::Glu {
+                activation,
+                gate,
+                up,
+                out,
+            } => {
+                format!(
+                    "{} = {activation:?}({}) · {}",
+                    self.buffer(*out),
+                    self.buffer(*gate),
+                    self.buffer(*up)
+                )
+            }
+            Op::Add { x, y } => format!("{} += {}", self.buffer(*x), self.buffer(*y)),
+            Op::SelectRows { input, out } => format!(
+                "{} = wanted rows of {}",
+                self.buffer(*out),
+                self.buffer(*input)
+            ),
+        }
+    }
+
+    fn product(&self, product: &Product) -> String {
+        let bias = product
+            .bias
+            .map_or_else(String::new, |bias| format!(" + {}", self.vector(bias)));
+        format!(
+            "{} = {}{bias}",
+            self.buffer(product.out),
+            self.matrix(product.weight)
+        )
+    }
+
+    fn buffer(&self, id: BufferId) -> String {
+        let buffer = &self.buffers[id.index()];
+        let rows = match buffer.rows {
+            Rows::All => "n",
+            Rows::Wanted => "w",
+        };
+        format!("%{}[{rows}, {}]", id.index(), buffer.cols)
+    }
+
+    fn matrix(&self, id: MatrixId) -> String {
+        let matrix = &self.matrices[id.index()];
+        format!(
+            "{} [{}, {}] {}",
+            matrix.name,
+            matrix.rows,
+            matrix.cols,
+            matrix.ty.name()
+        )
+    }
+
+    fn vector(&self, id: VectorId) -> String {
+        let vector = &self.vectors[id.index()];
+        format!("{} [{}]", vector.name, vector.values.len())
+    }
+}
