@@ -9,11 +9,17 @@ pub(crate) mod a32;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod stream;
+
+use std::ops::Range;
 
 use crate::cpu::Isa;
 
 pub(crate) use a32::A32Block;
 pub(crate) use a256::A256Block;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use stream::{Stream256, StreamToken};
 
 /// Below this a block's largest magnitude counts as zero, in both formats: 2^-100. It keeps the reciprocal and the step normal.
 pub(crate) const TINY: f32 = f32::from_bits((127 - 100) << 23);
@@ -29,6 +35,9 @@ pub(crate) struct ActBatch<'a> {
     pub a32: &'a [A32Block],
     /// `[n_cols / 256, n_tokens]`, or empty.
     pub a256: &'a [A256Block],
+    /// The A256 activations for streaming, where the level streams so few tokens.
+    #[cfg(target_arch = "x86_64")]
+    pub stream256: Option<&'a Stream256>,
 }
 
 impl<'a> ActBatch<'a> {
@@ -40,6 +49,18 @@ impl<'a> ActBatch<'a> {
     /// 32 activations of a token.
     pub fn a32(&self, block: usize, token: usize) -> &'a A32Block {
         &self.a32[block * self.n_tokens + token]
+    }
+
+    /// 256 activations of some tokens.
+    #[cfg(target_arch = "x86_64")]
+    pub fn a256_of(&self, block: usize, tokens: Range<usize>) -> &'a [A256Block] {
+        &self.a256[block * self.n_tokens..][tokens]
+    }
+
+    /// Whether all tokens have the flags in this super-block.
+    #[cfg(target_arch = "x86_64")]
+    pub fn all_fit(&self, block: usize, tokens: Range<usize>, flags: u32) -> bool {
+        self.a256_of(block, tokens).iter().all(|act| act.fits & flags == flags)
     }
 
     /// 256 activations of a token.

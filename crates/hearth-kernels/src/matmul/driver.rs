@@ -5,7 +5,11 @@ use std::sync::{Mutex, PoisonError};
 
 use super::{MatmulJob, Matrix, OutRows, RowKernel, RowTask, row_kernel};
 use crate::Kernels;
+#[cfg(target_arch = "x86_64")]
+use crate::activation::Stream256;
 use crate::activation::{self, A32Block, A256Block, ActBatch};
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::Isa;
 use crate::quant::ActFormat;
 use crate::team::Worker;
 
@@ -26,6 +30,10 @@ const CANONICAL_NAN: f32 = f32::from_bits(0x7fc0_0000);
 pub struct Scratch {
     a32: Vec<A32Block>,
     a256: Vec<A256Block>,
+    #[cfg(target_arch = "x86_64")]
+    stream256: Stream256,
+    #[cfg(target_arch = "x86_64")]
+    has_stream: bool,
     is_finite: Vec<bool>,
     chunks: Vec<Chunk>,
     kernels: Vec<RowKernel>,
@@ -132,6 +140,8 @@ impl Kernels {
         }
         self.quantize(scratch, input, n_tokens, n_cols, jobs);
         scratch.plan(self, n_tokens, jobs);
+        #[cfg(target_arch = "x86_64")]
+        scratch.fill_stream(self.isa(), n_tokens);
         let Scratch {
             a32,
             a256,
@@ -140,6 +150,7 @@ impl Kernels {
             kernels,
             outs,
             threads,
+            ..
         } = scratch;
         let acts = ActBatch {
             n_tokens,
@@ -147,6 +158,8 @@ impl Kernels {
             input,
             a32,
             a256,
+            #[cfg(target_arch = "x86_64")]
+            stream256: scratch.has_stream.then_some(&scratch.stream256),
         };
         let jobs: &[MatmulJob<'_>] = jobs;
         let run = Run {
@@ -233,6 +246,19 @@ impl Kernels {
 }
 
 impl Scratch {
+    /// Rearranges the activations of few tokens, where the level streams.
+    #[cfg(target_arch = "x86_64")]
+    fn fill_stream(&mut self, isa: Isa, n_tokens: usize) {
+        self.has_stream = false;
+        if let Isa::Avx512(token) = isa
+            && n_tokens <= STREAM_TOKENS
+            && !self.a256.is_empty()
+        {
+            self.stream256.fill(token, &self.a256, n_tokens);
+            self.has_stream = true;
+        }
+    }
+
     /// Chooses kernels and cuts the jobs into chunks.
     fn plan(&mut self, kernels: &Kernels, n_tokens: usize, jobs: &mut [MatmulJob<'_>]) {
         let n_threads = kernels.n_threads();

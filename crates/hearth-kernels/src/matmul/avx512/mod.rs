@@ -1,9 +1,22 @@
 //! Products with AVX-512 and VNNI.
+//!
+//! One to four tokens stream the matrix ([`stream`]), more multiply unpacked panels ([`panel`]).
 
 use super::RowKernel;
 use crate::quant::WeightType;
 
+mod ops;
+mod panel;
+mod q4_k;
+mod q6_k;
+mod stream;
+mod tile256;
+
 /// This level's kernel for a format, if it has one.
-pub(crate) fn kernel(_ty: WeightType) -> Option<RowKernel> {
-    None
+pub(crate) fn kernel(ty: WeightType) -> Option<RowKernel> {
+    match ty {
+        WeightType::Q4_K => Some(q4_k::rows),
+        WeightType::Q6_K => Some(q6_k::rows),
+        _ => None,
+    }
 }

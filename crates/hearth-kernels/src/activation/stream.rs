@@ -1,0 +1,140 @@
+//! What the streaming AVX-512 kernels read for one to four tokens: the same activations in the order in which a format's packed
+//! bits meet them, and everything else per super-block spread over lanes.
+//!
+//! Those kernels take four super-blocks at a time without regard to where rows end, so each token's blocks continue with the
+//! first ones again.
+
+use std::arch::x86_64::*;
+
+use super::A256Block;
+use crate::cpu::Avx512;
+
+/// Super-blocks that follow the last one, repeated from the first.
+pub(crate) const CONTINUED: usize = 3;
+
+/// One super-block of one token.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct StreamBlock {
+    /// In order.
+    pub q: [i8; 256],
+    /// In the order of nibbles: runs of 32 numbered 0, 2, 1, 3 and 4, 6, 5, 7. Packed bytes hold run 2p in their low and run
+    /// 2p + 1 in their high halves, and a register holds 64 bytes of them.
+    pub q_nibble: [i8; 256],
+    /// Minus 32 times the sum of each four of `q`.
+    pub start4: [i32; 64],
+    /// Exponents as `packs(d0, d1)` and `packs(d2, d3)` order the sums of four of `q_nibble`.
+    pub e_nibble: [[i16; 32]; 2],
+    /// The same for `q`.
+    pub e_plain: [[i16; 32]; 2],
+}
+
+impl StreamBlock {
+    const ZERO: StreamBlock = StreamBlock {
+        q: [0; 256],
+        q_nibble: [0; 256],
+        start4: [0; 64],
+        e_nibble: [[0; 32]; 2],
+        e_plain: [[0; 32]; 2],
+    };
+}
+
+/// A256 activations of up to four tokens.
+#[derive(Debug, Default)]
+pub(crate) struct Stream256 {
+    /// Super-blocks of a row.
+    n_blocks: usize,
+    /// `[n_tokens, n_blocks + CONTINUED]`, as are the next two.
+    blocks: Vec<StreamBlock>,
+    /// Sums of 32.
+    sum32: Vec<[i16; 8]>,
+    /// Exponents.
+    e: Vec<[i16; 8]>,
+    /// `[n_tokens, n_blocks]`.
+    base: Vec<f32>,
+}
+
+/// One token of a [`Stream256`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StreamToken<'a> {
+    pub blocks: &'a [StreamBlock],
+    pub sum32: &'a [[i16; 8]],
+    pub e: &'a [[i16; 8]],
+    pub base: &'a [f32],
+}
+
+impl Stream256 {
+    /// Rearranges `[n_blocks, n_tokens]` blocks.
+    pub fn fill(&mut self, token: Avx512, acts: &[A256Block], n_tokens: usize) {
+        self.n_blocks = acts.len() / n_tokens;
+        let n = self.n_blocks + CONTINUED;
+        self.blocks.resize(n_tokens * n, StreamBlock::ZERO);
+        self.sum32.resize(n_tokens * n, [0; 8]);
+        self.e.resize(n_tokens * n, [0; 8]);
+        self.base.resize(n_tokens * self.n_blocks, 0.0);
+        for (t, i) in (0..n_tokens).flat_map(|t| (0..n).map(move |i| (t, i))) {
+            let act = &acts[i % self.n_blocks * n_tokens + t];
+            fill(token, &mut self.blocks[t * n + i], act);
+            self.sum32[t * n + i] = act.sum32;
+            self.e[t * n + i] = act.e.map(i16::from);
+            if i < self.n_blocks {
+                self.base[t * self.n_blocks + i] = act.base;
+            }
+        }
+    }
+
+    /// One token's activations.
+    pub fn token(&self, token: usize) -> StreamToken<'_> {
+        let n = self.n_blocks + CONTINUED;
+        StreamToken {
+            blocks: &self.blocks[token * n..][..n],
+            sum32: &self.sum32[token * n..][..n],
+            e: &self.e[token * n..][..n],
+            base: &self.base[token * self.n_blocks..][..self.n_blocks],
+        }
+    }
+}
+
+fn fill(_: Avx512, to: &mut StreamBlock, act: &A256Block) {
+    // SAFETY: the token proves the features.
+    unsafe { fill_block(to, act) }
+}
+
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+fn fill_block(to: &mut StreamBlock, act: &A256Block) {
+    to.q = act.q;
+    let runs = act.q.as_chunks::<32>().0;
+    let nibble_runs = to.q_nibble.as_chunks_mut::<32>().0;
+    for (place, run) in [0, 2, 1, 3, 4, 6, 5, 7].into_iter().enumerate() {
+        nibble_runs[place] = runs[run];
+    }
+    for (start, q) in to
+        .start4
+        .as_chunks_mut::<16>()
+        .0
+        .iter_mut()
+        .zip(act.q.as_chunks::<64>().0)
+    {
+        // SAFETY: 64 readable and 64 writable bytes.
+        unsafe {
+            let q = _mm512_loadu_si512(q.as_ptr().cast());
+            let sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(32), q);
+            _mm512_storeu_si512(
+                start.as_mut_ptr().cast(),
+                _mm512_sub_epi32(_mm512_setzero_si512(), sum),
+            );
+        }
+    }
+    // Lane l of the packed sums has four of `d0` and four of `d1`.
+    for half in 0..2 {
+        let e = |run: usize| i16::from(act.e[half * 4 + run]);
+        for lane in 0..4 {
+            let (low, high) = to.e_nibble[half][lane * 8..][..8].split_at_mut(4);
+            low.fill(e(lane / 2 * 2));
+            high.fill(e(lane / 2 * 2 + 1));
+            let (low, high) = to.e_plain[half][lane * 8..][..8].split_at_mut(4);
+            low.fill(e(lane / 2));
+            high.fill(e(2 + lane / 2));
+        }
+    }
+}

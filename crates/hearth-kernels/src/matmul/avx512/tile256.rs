@@ -1,0 +1,202 @@
+//! Tiles of tokens for formats with super-blocks of 256: unsigned weights against A256 activations.
+//!
+//! Fast path: the sums of two sub-blocks share a lane as 16-bit halves, and one `vpdpwssd` multiplies both with their scales,
+//! which carry the activations' exponents. It is exact where the sums fit 16 bits; elsewhere 32-bit products give the same
+//! integers.
+
+use std::arch::x86_64::*;
+
+use super::ops::{broadcast4, load, load_ps};
+use crate::activation::A256Block;
+
+/// 256 columns of 16 rows; row r is lane r.
+#[repr(C, align(64))]
+pub(super) struct Panel256 {
+    /// Weights, unsigned: line i has columns 4i..4i+4 of every row.
+    pub w: [[u8; 64]; 64],
+    /// Scales as 16-bit pairs: the later sub-block in the low half. Four lines for sub-blocks of 32, eight for 16.
+    pub scales: [[i16; 32]; 8],
+    /// Minimums as 16-bit pairs in the same order, for sub-blocks of 32.
+    pub mins: [[i16; 32]; 4],
+    pub d: [f32; 16],
+    pub dmin: [f32; 16],
+}
+
+/// The bias that keeps the low half of a pair from borrowing of the high half.
+const BIAS: i32 = 0x8000;
+
+/// Lanes of 32 bits from the low half.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn low(v: __m512i) -> __m512i {
+    _mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(v))
+}
+
+/// Lanes of 32 bits from the high half.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn high(v: __m512i) -> __m512i {
+    _mm512_srai_epi32::<16>(v)
+}
+
+/// Adds `base · term` to 16 sums of each token.
+///
+/// # Safety
+/// 16 floats at `sums`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn accumulate(sums: *mut f32, base: f32, term: __m512) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let sum = _mm512_fmadd_ps(_mm512_set1_ps(base), term, _mm512_loadu_ps(sums));
+        _mm512_storeu_ps(sums, sum);
+    }
+}
+
+/// Sub-blocks of 32 with minimums. `OFFSET` is taken off every weight while pairs are summed and added again through the sums of
+/// activations: 16 for 5-bit weights, whose products would not fit otherwise.
+///
+/// # Safety
+/// The processor has the features; `sums` has 16 floats at each `token * stride` for N tokens.
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) unsafe fn tile_of_32<const N: usize, const FITS: bool, const OFFSET: i32>(
+    panel: &Panel256,
+    acts: &[A256Block],
+    sums: *mut f32,
+    stride: usize,
+) {
+    let acts: &[A256Block; N] = acts.try_into().expect("N tokens");
+    let zero = _mm512_setzero_si512();
+    let bias = _mm512_set1_epi32(BIAS);
+    let mut isum = [zero; N];
+    if OFFSET != 0 && FITS {
+        for u in 0..4 {
+            let scales = load(&panel.scales[u]);
+            for t in 0..N {
+                let scales = _mm512_sllv_epi16(scales, _mm512_set1_epi32(acts[t].pair_e[u]));
+                isum[t] =
+                    _mm512_dpwssd_epi32(isum[t], scales, _mm512_set1_epi32(acts[t].pair_sum[u]));
+            }
+        }
+        isum = isum.map(|s| _mm512_mullo_epi32(s, _mm512_set1_epi32(OFFSET)));
+    }
+    for u in 0..4 {
+        let scales = load(&panel.scales[u]);
+        let mut dot = [zero; N];
+        if OFFSET != 0 && FITS {
+            for t in 0..N {
+                dot[t] = _mm512_set1_epi32(-OFFSET * i32::from(acts[t].sum32[2 * u]));
+            }
+        }
+        for half in 0..2 {
+            for i in 0..8 {
+                let w = load(&panel.w[u * 16 + half * 8 + i]);
+                for t in 0..N {
+                    dot[t] = _mm512_dpbusd_epi32(
+                        dot[t],
+                        w,
+                        broadcast4(&acts[t].q, u * 64 + half * 32 + i * 4),
+                    );
+                }
+            }
+            if FITS && half == 0 {
+                for t in 0..N {
+                    dot[t] = _mm512_slli_epi32::<16>(dot[t]);
+                    dot[t] = if OFFSET == 0 {
+                        _mm512_or_si512(dot[t], bias)
+                    } else {
+                        let start = BIAS - OFFSET * i32::from(acts[t].sum32[2 * u + 1]);
+                        _mm512_add_epi32(dot[t], _mm512_set1_epi32(start))
+                    };
+                }
+            } else if !FITS {
+                for t in 0..N {
+                    let scales = _mm512_sllv_epi16(scales, _mm512_set1_epi32(acts[t].pair_e[u]));
+                    let scales = if half == 0 { high(scales) } else { low(scales) };
+                    isum[t] = _mm512_add_epi32(isum[t], _mm512_mullo_epi32(dot[t], scales));
+                    dot[t] = zero;
+                }
+            }
+        }
+        if FITS {
+            for t in 0..N {
+                let scales = _mm512_sllv_epi16(scales, _mm512_set1_epi32(acts[t].pair_e[u]));
+                isum[t] = _mm512_dpwssd_epi32(isum[t], _mm512_xor_si512(dot[t], bias), scales);
+            }
+        }
+    }
+    let (d, dmin) = (load_ps(&panel.d), load_ps(&panel.dmin));
+    let mins = [0, 1, 2, 3].map(|u| load(&panel.mins[u]));
+    for t in 0..N {
+        let mut imin = zero;
+        for u in 0..4 {
+            let mins = _mm512_sllv_epi16(mins[u], _mm512_set1_epi32(acts[t].pair_e[u]));
+            imin = _mm512_dpwssd_epi32(imin, mins, _mm512_set1_epi32(acts[t].pair_sum[u]));
+        }
+        let min = _mm512_mul_ps(dmin, _mm512_cvtepi32_ps(imin));
+        let term = _mm512_fmsub_ps(d, _mm512_cvtepi32_ps(isum[t]), min);
+        // SAFETY: the caller's promise.
+        unsafe { accumulate(sums.add(t * stride), acts[t].base, term) };
+    }
+}
+
+/// Sub-blocks of 16 with signed scales, weights offset by 32 (`start6` of the activations).
+///
+/// # Safety
+/// As for [`tile_of_32`].
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) unsafe fn tile_of_16<const N: usize, const FITS: bool>(
+    panel: &Panel256,
+    acts: &[A256Block],
+    sums: *mut f32,
+    stride: usize,
+) {
+    let acts: &[A256Block; N] = acts.try_into().expect("N tokens");
+    let zero = _mm512_setzero_si512();
+    let bias = _mm512_set1_epi32(BIAS);
+    let mut isum = [zero; N];
+    for u in 0..8 {
+        let scales = load(&panel.scales[u]);
+        let mut dot = [zero; N];
+        for t in 0..N {
+            dot[t] = _mm512_set1_epi32(acts[t].start6[2 * u]);
+        }
+        for half in 0..2 {
+            for i in 0..4 {
+                let w = load(&panel.w[u * 8 + half * 4 + i]);
+                for t in 0..N {
+                    dot[t] = _mm512_dpbusd_epi32(
+                        dot[t],
+                        w,
+                        broadcast4(&acts[t].q, u * 32 + half * 16 + i * 4),
+                    );
+                }
+            }
+            if FITS && half == 0 {
+                for t in 0..N {
+                    let start = _mm512_set1_epi32(acts[t].start6[2 * u + 1]);
+                    dot[t] = _mm512_add_epi32(_mm512_slli_epi32::<16>(dot[t]), start);
+                }
+            } else if !FITS {
+                for t in 0..N {
+                    let scales = _mm512_sllv_epi16(scales, _mm512_set1_epi32(acts[t].twin_e[u]));
+                    let scales = if half == 0 { high(scales) } else { low(scales) };
+                    isum[t] = _mm512_add_epi32(isum[t], _mm512_mullo_epi32(dot[t], scales));
+                    dot[t] = _mm512_set1_epi32(acts[t].start6[2 * u + 1] - BIAS);
+                }
+            }
+        }
+        if FITS {
+            for t in 0..N {
+                let scales = _mm512_sllv_epi16(scales, _mm512_set1_epi32(acts[t].twin_e[u]));
+                isum[t] = _mm512_dpwssd_epi32(isum[t], _mm512_xor_si512(dot[t], bias), scales);
+            }
+        }
+    }
+    let d = load_ps(&panel.d);
+    for t in 0..N {
+        let term = _mm512_mul_ps(d, _mm512_cvtepi32_ps(isum[t]));
+        // SAFETY: the caller's promise.
+        unsafe { accumulate(sums.add(t * stride), acts[t].base, term) };
+    }
+}
