@@ -40,6 +40,7 @@ mod split;
 mod tensor;
 mod tensor_type;
 mod value;
+mod writer;
 
 pub use error::{GgufError, Place};
 pub use gguf::Gguf;
@@ -49,3 +50,4 @@ pub use split::{shard_name, shard_of};
 pub use tensor::TensorInfo;
 pub use tensor_type::TensorType;
 pub use value::{Array, StringArray, Value, ValueType};
+pub use writer::{GgufBody, GgufWriter};
