@@ -1,1 +1,41 @@
-//! hearth-engine
+//! Turns a loaded model into answers: a request comes in, its prompt is read in chunks, tokens are
+//! drawn one after the other, text goes out through a callback.
+//!
+//! What a request draws depends on the model, the request and its seed alone: not on how the prompt
+//! was cut, what ran before, or how many threads there are. This crate knows nothing of HTTP or of
+//! file formats, and never does arithmetic on weights.
+//!
+//! ```no_run
+//! use std::{num::NonZeroUsize, ops::ControlFlow, path::Path, sync::Arc};
+//! use hearth_engine::{Event, Generator, GeneratorOptions, Request};
+//! use hearth_kernels::{Kernels, Level};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let gguf = Arc::new(hearth_gguf::Gguf::open(Path::new("model.gguf"))?);
+//! let kernels = Kernels::new(Level::best(), NonZeroUsize::MIN)?;
+//! let mut generator = Generator::load(gguf, kernels, GeneratorOptions::default())?;
+//! let request = Request::new(generator.encode("Once upon a time"));
+//! generator.generate(&request, &mut |event| {
+//!     if let Event::Text(text) = event {
+//!         print!("{text}");
+//!     }
+//!     ControlFlow::Continue(())
+//! })?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod error;
+mod generator;
+mod output;
+mod request;
+pub mod sampler;
+mod stats;
+mod stop;
+
+pub use error::{EngineError, RequestError};
+pub use generator::{Callback, Event, Generator, GeneratorOptions};
+pub use request::{Answer, FinishReason, Request};
+pub use sampler::{Sampler, SamplingParams};
+pub use stats::Statistics;
+pub use stop::{StopMatcher, Stopped};

@@ -1,0 +1,100 @@
+//! What can go wrong between a request and its answer.
+
+use hearth_model::{ModelError, PoolError, StepError};
+use hearth_text::TextError;
+
+/// Why a request cannot be run: it is the caller's to change.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// A setting of the sampler is not a number or outside its range.
+    #[error("{name} is {value}, {rule}")]
+    Parameter {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+        /// The rule it breaks, with the limit.
+        rule: &'static str,
+    },
+    /// A token the vocabulary does not have.
+    #[error("{place} names token {token}, the vocabulary has {n_vocab}")]
+    Token {
+        /// Where it stands.
+        place: &'static str,
+        /// The token.
+        token: u32,
+        /// Size of the vocabulary.
+        n_vocab: usize,
+    },
+    /// The same token twice.
+    #[error("logit bias names token {token} twice")]
+    DuplicateBias {
+        /// The token.
+        token: u32,
+    },
+    /// An empty stop string would end every answer at once.
+    #[error("stop string {index} is empty")]
+    EmptyStop {
+        /// Which one, from 0.
+        index: usize,
+    },
+    /// More of something than we take.
+    #[error("{n} {what}, the limit is {limit}")]
+    TooMany {
+        /// What.
+        what: &'static str,
+        /// How many there are.
+        n: usize,
+        /// The most we take.
+        limit: usize,
+    },
+    /// Nothing to continue.
+    #[error("the prompt has no tokens, and the model has no token that starts a text")]
+    EmptyPrompt,
+    /// The prompt and at least one token of an answer do not fit the context.
+    #[error(
+        "the prompt has {n_prompt} tokens, the context holds {n_ctx} with at least one of the answer"
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        n_prompt: usize,
+        /// Positions of the context.
+        n_ctx: usize,
+    },
+    /// Every token was forbidden by the request's own settings.
+    #[error("no token can be drawn at position {pos}: logit biases forbid all of them")]
+    NothingToDraw {
+        /// Position of the token that was to be drawn.
+        pos: usize,
+    },
+}
+
+/// Why a model could not be loaded or an answer not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The request is bad.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The file is no model we run.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The file's tokenizer is not usable.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// Tokenizer and model disagree.
+    #[error("the tokenizer has {n_tokens} tokens, the model {n_vocab}")]
+    Vocabulary {
+        /// Tokens of the tokenizer.
+        n_tokens: usize,
+        /// Rows of the model's output.
+        n_vocab: usize,
+    },
+    /// No memory for keys and values.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// A step failed.
+    #[error(transparent)]
+    Step(#[from] StepError),
+}

@@ -1,0 +1,86 @@
+//! From tokens to the text of an answer: detokenizer, then stop strings, then events.
+
+use std::ops::ControlFlow;
+
+use hearth_text::{Detokenizer, Tokenizer};
+
+use crate::{
+    generator::{Callback, Event},
+    request::{FinishReason, Request},
+    stop::StopMatcher,
+};
+
+/// The answer as it grows.
+pub(crate) struct Output<'a> {
+    tokenizer: &'a Tokenizer,
+    detokenizer: Detokenizer<'a>,
+    stops: StopMatcher,
+    tokens: Vec<u32>,
+    text: String,
+}
+
+impl<'a> Output<'a> {
+    pub(crate) fn new(request: &Request, tokenizer: &'a Tokenizer) -> Self {
+        Output {
+            tokenizer,
+            detokenizer: if request.begins_text {
+                Detokenizer::new(tokenizer)
+            } else {
+                Detokenizer::continuing(tokenizer)
+            },
+            stops: StopMatcher::new(&request.stop),
+            tokens: Vec::new(),
+            text: String::new(),
+        }
+    }
+
+    /// Takes a drawn token; `Break` when the answer ends with it.
+    pub(crate) fn take(
+        &mut self,
+        token: u32,
+        logits: &[f32],
+        callback: &mut Callback<'_>,
+    ) -> ControlFlow<FinishReason> {
+        let mut flow = callback(Event::Token { token, logits });
+        if self.tokenizer.is_end_of_generation(token) {
+            return ControlFlow::Break(FinishReason::EndOfGeneration { token });
+        }
+        self.tokens.push(token);
+        let stopped = self.stops.push(self.detokenizer.push(token));
+        if self.emit(&stopped.text, callback).is_break() {
+            flow = ControlFlow::Break(());
+        }
+        match stopped.stop {
+            Some(index) => ControlFlow::Break(FinishReason::StopString { index }),
+            None => flow.map_break(|()| FinishReason::Cancelled),
+        }
+    }
+
+    /// Tokens, text and reason, once what was held back has come out. Half a character at the end is
+    /// one more piece of text, in which a stop string may end.
+    pub(crate) fn finish(
+        mut self,
+        mut finish: FinishReason,
+        callback: &mut Callback<'_>,
+    ) -> (Vec<u32>, String, FinishReason) {
+        if !matches!(finish, FinishReason::StopString { .. }) {
+            let stopped = self.stops.push(self.detokenizer.finish());
+            let mut rest = stopped.text;
+            match stopped.stop {
+                Some(index) => finish = FinishReason::StopString { index },
+                None => rest.push_str(&self.stops.finish()),
+            }
+            // The answer is over: nothing is left that a break could end.
+            let _ = self.emit(&rest, callback);
+        }
+        (self.tokens, self.text, finish)
+    }
+
+    fn emit(&mut self, text: &str, callback: &mut Callback<'_>) -> ControlFlow<()> {
+        if text.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        self.text.push_str(text);
+        callback(Event::Text(text))
+    }
+}

@@ -1,0 +1,42 @@
+//! What an answer cost.
+
+use std::time::Duration;
+
+/// Counts and times of one answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Statistics {
+    /// Tokens of the prompt.
+    pub n_prompt: usize,
+    /// Of those, tokens whose keys and values were still there from the request before.
+    pub n_reused: usize,
+    /// Tokens drawn, including one that ended the text.
+    pub n_drawn: usize,
+    /// Time to read the prompt, up to the logits after it.
+    pub prefill: Duration,
+    /// Time from there to the end.
+    pub decode: Duration,
+    /// Time from the request to the first token drawn.
+    pub first_token: Option<Duration>,
+    /// The seed in use: with it the same request gives the same answer.
+    pub seed: u64,
+}
+
+impl Statistics {
+    /// Prompt tokens read in a second, reused ones not counted.
+    pub fn prefill_tok_s(&self) -> f64 {
+        rate(self.n_prompt - self.n_reused, self.prefill)
+    }
+
+    /// Tokens written in a second. The first one comes out of the prompt's last step, so it is not counted.
+    pub fn decode_tok_s(&self) -> f64 {
+        rate(self.n_drawn.saturating_sub(1), self.decode)
+    }
+}
+
+fn rate(n: usize, time: Duration) -> f64 {
+    if time.is_zero() {
+        0.0
+    } else {
+        n as f64 / time.as_secs_f64()
+    }
+}
