@@ -1,4 +1,6 @@
 //! A32 and A256 with AVX2: equal to the scalar definitions bit for bit.
+//!
+//! Loops instead of `map` and `from_fn`: those do not have the features, so closures that do are not inlined into them.
 
 use std::arch::x86_64::*;
 
@@ -14,9 +16,9 @@ pub(crate) fn quantize_a32(_: Avx2, x: &[f32; 32]) -> A32Block {
 }
 
 /// [`A256Block::quantize`].
-pub(crate) fn quantize_a256(_: Avx2, x: &[f32; 256]) -> A256Block {
+pub(crate) fn quantize_a256(_: Avx2, x: &[f32; 256], block: &mut A256Block) {
     // SAFETY: the token proves the features.
-    unsafe { a256(x) }
+    unsafe { a256(x, block) }
 }
 
 #[target_feature(enable = "avx2")]
@@ -37,7 +39,7 @@ fn a32(x: &[f32; 32]) -> A32Block {
 }
 
 #[target_feature(enable = "avx2")]
-fn a256(x: &[f32; 256]) -> A256Block {
+fn a256(x: &[f32; 256], block: &mut A256Block) {
     let x32 = x.as_chunks::<32>().0;
     let mut magnitudes = [0f32; 8];
     for (m, x) in magnitudes.iter_mut().zip(x32) {
@@ -45,13 +47,11 @@ fn a256(x: &[f32; 256]) -> A256Block {
     }
     let amax = magnitudes.iter().fold(0f32, |a, &b| a.max(b));
     if amax < TINY {
-        return A256Block::ZERO;
+        *block = A256Block::ZERO;
+        return;
     }
     let base = amax / 2032.0;
-    let mut block = A256Block {
-        base,
-        ..A256Block::ZERO
-    };
+    block.base = base;
     let mut magnitude16 = [0; 16];
     for j in 0..8 {
         let e = A256Block::exponent(magnitudes[j], 127.0 * base);
@@ -69,12 +69,14 @@ fn a256(x: &[f32; 256]) -> A256Block {
         magnitude16[2 * j + 1] = b;
     }
     block.derive(&magnitude16);
-    block
 }
 
 #[target_feature(enable = "avx2")]
 fn magnitude(x: &[__m256; 4]) -> f32 {
-    let abs = x.map(|x| _mm256_andnot_ps(_mm256_set1_ps(-0.0), x));
+    let mut abs = *x;
+    for abs in &mut abs {
+        *abs = _mm256_andnot_ps(_mm256_set1_ps(-0.0), *abs);
+    }
     let m = _mm256_max_ps(_mm256_max_ps(abs[0], abs[1]), _mm256_max_ps(abs[2], abs[3]));
     let m = _mm_max_ps(_mm256_castps256_ps128(m), _mm256_extractf128_ps::<1>(m));
     let m = _mm_max_ps(m, _mm_movehl_ps(m, m));
@@ -84,7 +86,10 @@ fn magnitude(x: &[__m256; 4]) -> f32 {
 /// 32 activations times `scale`, at most 127 and a few ulp in magnitude, so that packing, which saturates, does the clamping.
 #[target_feature(enable = "avx2")]
 fn quantize32(x: &[__m256; 4], scale: f32) -> __m256i {
-    let q = x.map(|x| _mm256_cvtps_epi32(_mm256_mul_ps(x, _mm256_set1_ps(scale))));
+    let mut q = [_mm256_setzero_si256(); 4];
+    for (q, x) in q.iter_mut().zip(x) {
+        *q = _mm256_cvtps_epi32(_mm256_mul_ps(*x, _mm256_set1_ps(scale)));
+    }
     let packed = _mm256_packs_epi16(
         _mm256_packs_epi32(q[0], q[1]),
         _mm256_packs_epi32(q[2], q[3]),
@@ -114,8 +119,12 @@ fn sum8(s: __m256i) -> i32 {
 
 #[target_feature(enable = "avx2")]
 fn load(x: &[f32; 32]) -> [__m256; 4] {
-    // SAFETY: 32 readable bytes each.
-    std::array::from_fn(|i| unsafe { _mm256_loadu_ps(x.as_ptr().add(8 * i)) })
+    let mut v = [_mm256_setzero_ps(); 4];
+    for (v, x) in v.iter_mut().zip(x.as_chunks::<8>().0) {
+        // SAFETY: 32 readable bytes.
+        *v = unsafe { _mm256_loadu_ps(x.as_ptr()) };
+    }
+    v
 }
 
 #[target_feature(enable = "avx2")]

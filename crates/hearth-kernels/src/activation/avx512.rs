@@ -7,18 +7,23 @@ use super::a256::A256Block;
 use crate::cpu::Avx512;
 
 /// [`A256Block::quantize`].
-pub(crate) fn quantize_a256(_: Avx512, x: &[f32; 256]) -> A256Block {
+pub(crate) fn quantize_a256(_: Avx512, x: &[f32; 256], block: &mut A256Block) {
     // SAFETY: the token proves the features.
-    unsafe { quantize(x) }
+    unsafe { quantize(x, block) }
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")]
-fn quantize(x: &[f32; 256]) -> A256Block {
-    let x: [__m512; 16] = std::array::from_fn(|i| load_ps(&x.as_chunks().0[i]));
+fn quantize(x: &[f32; 256], block: &mut A256Block) {
+    let mut v = [_mm512_setzero_ps(); 16];
+    for (v, x) in v.iter_mut().zip(x.as_chunks().0) {
+        *v = load_ps(x);
+    }
+    let x = v;
     let magnitude = magnitudes(&x);
     let amax = max8(magnitude);
     if amax < TINY {
-        return A256Block::ZERO;
+        *block = A256Block::ZERO;
+        return;
     }
     let base = amax / 2032.0;
     let e = exponents(magnitude, 127.0 * base);
@@ -28,10 +33,7 @@ fn quantize(x: &[f32; 256]) -> A256Block {
         scale,
         _mm256_slli_epi32::<23>(e),
     )));
-    let mut block = A256Block {
-        base,
-        ..A256Block::ZERO
-    };
+    block.base = base;
     let mut sums = [_mm512_setzero_si512(); 4];
     let mut magnitudes = sums;
     for j in 0..4 {
@@ -41,8 +43,7 @@ fn quantize(x: &[f32; 256]) -> A256Block {
         sums[j] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), ones, q);
         magnitudes[j] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_abs_epi8(q), ones);
     }
-    derive(&mut block, sums_of_16(sums), sums_of_16(magnitudes), e);
-    block
+    derive(block, sums_of_16(sums), sums_of_16(magnitudes), e);
 }
 
 /// 64 activations, the first 32 times `a`, the others times `b`. Their magnitude is at most 127 and a few ulp, so that packing,
@@ -71,12 +72,10 @@ fn by_lane() -> __m512i {
 #[target_feature(enable = "avx512f,avx512dq")]
 fn magnitudes(x: &[__m512; 16]) -> __m256 {
     let sign = _mm512_set1_ps(-0.0);
-    let m: [__m512; 8] = std::array::from_fn(|j| {
-        _mm512_max_ps(
-            _mm512_andnot_ps(sign, x[2 * j]),
-            _mm512_andnot_ps(sign, x[2 * j + 1]),
-        )
-    });
+    let mut m = [_mm512_setzero_ps(); 8];
+    for (m, [a, b]) in m.iter_mut().zip(x.as_chunks().0) {
+        *m = _mm512_max_ps(_mm512_andnot_ps(sign, *a), _mm512_andnot_ps(sign, *b));
+    }
     let tree = |m: &[__m512]| {
         let a = _mm512_max_ps(
             _mm512_unpacklo_ps(m[0], m[1]),

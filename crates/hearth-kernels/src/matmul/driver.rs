@@ -10,6 +10,7 @@ use crate::activation::Stream256;
 use crate::activation::{self, A32Block, A256Block, ActBatch};
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::Isa;
+use crate::disjoint::Disjoint;
 use crate::quant::ActFormat;
 use crate::team::Worker;
 
@@ -88,21 +89,6 @@ struct SharedOut(*mut f32);
 unsafe impl Send for SharedOut {}
 // SAFETY: as above.
 unsafe impl Sync for SharedOut {}
-
-/// A pointer into a buffer whose elements several threads fill, each its own.
-struct Disjoint<T>(*mut T);
-
-// SAFETY: users write disjoint elements; see the uses.
-unsafe impl<T: Send> Sync for Disjoint<T> {}
-
-impl<T> Disjoint<T> {
-    /// # Safety
-    /// `index` is inside the buffer and no other thread touches this element meanwhile.
-    unsafe fn write(&self, index: usize, value: T) {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.add(index).write(value) }
-    }
-}
 
 impl Kernels {
     /// `out = weight · input` for every job. `input` is `[n_tokens, cols]`, each output `[n_tokens, rows]`.
@@ -204,31 +190,30 @@ impl Kernels {
         resize(&mut scratch.a32, n_a32 * n_tokens, A32Block::ZERO);
         resize(&mut scratch.a256, n_a256 * n_tokens, A256Block::ZERO);
         resize(&mut scratch.is_finite, n_tokens, true);
-        let a32 = Disjoint(scratch.a32.as_mut_ptr());
-        let a256 = Disjoint(scratch.a256.as_mut_ptr());
-        let is_finite = Disjoint(scratch.is_finite.as_mut_ptr());
+        let a32 = Disjoint::new(&mut scratch.a32);
+        let a256 = Disjoint::new(&mut scratch.a256);
+        let is_finite = Disjoint::new(&mut scratch.is_finite);
         let quantize = |token: usize| {
             let row = &input[token * n_cols..][..n_cols];
             let finite = activation::is_finite(row);
-            // SAFETY: each token is quantised by one thread, and the buffers have room for all tokens.
-            unsafe { is_finite.write(token, finite) };
+            let element = |i: usize| i * n_tokens + token..i * n_tokens + token + 1;
+            // SAFETY: each token is quantised by one thread, and these elements are the token's alone.
+            unsafe { is_finite.part(token..token + 1).fill(finite) };
             for i in 0..n_a32 {
-                let block = if finite {
-                    activation::quantize_a32(self.isa(), &row.as_chunks().0[i])
-                } else {
-                    A32Block::ZERO
+                // SAFETY: as above.
+                let block = unsafe { &mut a32.part(element(i))[0] };
+                *block = match finite {
+                    true => activation::quantize_a32(self.isa(), &row.as_chunks().0[i]),
+                    false => A32Block::ZERO,
                 };
-                // SAFETY: as above; the index belongs to this token alone.
-                unsafe { a32.write(i * n_tokens + token, block) };
             }
             for i in 0..n_a256 {
-                let block = if finite {
-                    activation::quantize_a256(self.isa(), &row.as_chunks().0[i])
-                } else {
-                    A256Block::ZERO
-                };
                 // SAFETY: as above.
-                unsafe { a256.write(i * n_tokens + token, block) };
+                let block = unsafe { &mut a256.part(element(i))[0] };
+                match finite {
+                    true => activation::quantize_a256(self.isa(), &row.as_chunks().0[i], block),
+                    false => *block = A256Block::ZERO,
+                }
             }
         };
         if n_tokens < FORK_TOKENS {

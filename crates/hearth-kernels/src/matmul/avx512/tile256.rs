@@ -53,6 +53,24 @@ unsafe fn accumulate(sums: *mut f32, base: f32, term: __m512) {
     }
 }
 
+/// Adds the products of `LINES` lines of weights with the activations from column `at` on.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn add_dots<const N: usize, const LINES: usize>(
+    dot: &mut [__m512i; N],
+    w: &[[u8; 64]],
+    acts: &[A256Block; N],
+    at: usize,
+) {
+    let w: &[[u8; 64]; LINES] = w.try_into().expect("the lines of a sub-block");
+    for i in 0..LINES {
+        let w = load(&w[i]);
+        for t in 0..N {
+            dot[t] = _mm512_dpbusd_epi32(dot[t], w, broadcast4(&acts[t].q, at + i * 4));
+        }
+    }
+}
+
 /// Sub-blocks of 32 with minimums. `OFFSET` is taken off every weight while pairs are summed and added again through the sums of
 /// activations: 16 for 5-bit weights, whose products would not fit otherwise.
 ///
@@ -69,71 +87,58 @@ pub(super) unsafe fn tile_of_32<const N: usize, const FITS: bool, const OFFSET: 
     let zero = _mm512_setzero_si512();
     let bias = _mm512_set1_epi32(BIAS);
     let mut isum = [zero; N];
-    if OFFSET != 0 && FITS {
-        for u in 0..4 {
-            let scales = load(&panel.scales[u]);
-            for t in 0..N {
-                let scales = _mm512_sllv_epi16(scales, _mm512_set1_epi32(acts[t].pair_e[u]));
-                isum[t] =
-                    _mm512_dpwssd_epi32(isum[t], scales, _mm512_set1_epi32(acts[t].pair_sum[u]));
-            }
-        }
-        isum = isum.map(|s| _mm512_mullo_epi32(s, _mm512_set1_epi32(OFFSET)));
-    }
+    let mut imin = [zero; N];
     for u in 0..4 {
+        let (first, second) = panel.w[u * 16..][..16].split_at(8);
         let scales = load(&panel.scales[u]);
+        let mins = load(&panel.mins[u]);
         let mut dot = [zero; N];
         if OFFSET != 0 && FITS {
             for t in 0..N {
                 dot[t] = _mm512_set1_epi32(-OFFSET * i32::from(acts[t].sum32[2 * u]));
             }
         }
-        for half in 0..2 {
-            for i in 0..8 {
-                let w = load(&panel.w[u * 16 + half * 8 + i]);
-                for t in 0..N {
-                    dot[t] = _mm512_dpbusd_epi32(
-                        dot[t],
-                        w,
-                        broadcast4(&acts[t].q, u * 64 + half * 32 + i * 4),
-                    );
-                }
-            }
-            if FITS && half == 0 {
-                for t in 0..N {
-                    dot[t] = _mm512_slli_epi32::<16>(dot[t]);
-                    dot[t] = if OFFSET == 0 {
-                        _mm512_or_si512(dot[t], bias)
-                    } else {
-                        let start = BIAS - OFFSET * i32::from(acts[t].sum32[2 * u + 1]);
-                        _mm512_add_epi32(dot[t], _mm512_set1_epi32(start))
-                    };
-                }
-            } else if !FITS {
-                for t in 0..N {
-                    let scales = _mm512_sllv_epi16(scales, _mm512_set1_epi32(acts[t].pair_e[u]));
-                    let scales = if half == 0 { high(scales) } else { low(scales) };
-                    isum[t] = _mm512_add_epi32(isum[t], _mm512_mullo_epi32(dot[t], scales));
-                    dot[t] = zero;
-                }
-            }
-        }
+        add_dots::<N, 8>(&mut dot, first, acts, u * 64);
         if FITS {
             for t in 0..N {
-                let scales = _mm512_sllv_epi16(scales, _mm512_set1_epi32(acts[t].pair_e[u]));
-                isum[t] = _mm512_dpwssd_epi32(isum[t], _mm512_xor_si512(dot[t], bias), scales);
+                dot[t] = _mm512_slli_epi32::<16>(dot[t]);
+                dot[t] = if OFFSET == 0 {
+                    _mm512_or_si512(dot[t], bias)
+                } else {
+                    let start = BIAS - OFFSET * i32::from(acts[t].sum32[2 * u + 1]);
+                    _mm512_add_epi32(dot[t], _mm512_set1_epi32(start))
+                };
             }
+        } else {
+            for t in 0..N {
+                let scales = _mm512_sllv_epi16(scales, _mm512_set1_epi32(acts[t].pair_e[u]));
+                isum[t] = _mm512_add_epi32(isum[t], _mm512_mullo_epi32(dot[t], high(scales)));
+                dot[t] = zero;
+            }
+        }
+        add_dots::<N, 8>(&mut dot, second, acts, u * 64 + 32);
+        for t in 0..N {
+            let e = _mm512_set1_epi32(acts[t].pair_e[u]);
+            let sum = _mm512_set1_epi32(acts[t].pair_sum[u]);
+            let scales = _mm512_sllv_epi16(scales, e);
+            if FITS {
+                isum[t] = _mm512_dpwssd_epi32(isum[t], _mm512_xor_si512(dot[t], bias), scales);
+                if OFFSET != 0 {
+                    let offset = _mm512_dpwssd_epi32(zero, scales, sum);
+                    isum[t] = _mm512_add_epi32(
+                        isum[t],
+                        _mm512_mullo_epi32(offset, _mm512_set1_epi32(OFFSET)),
+                    );
+                }
+            } else {
+                isum[t] = _mm512_add_epi32(isum[t], _mm512_mullo_epi32(dot[t], low(scales)));
+            }
+            imin[t] = _mm512_dpwssd_epi32(imin[t], _mm512_sllv_epi16(mins, e), sum);
         }
     }
     let (d, dmin) = (load_ps(&panel.d), load_ps(&panel.dmin));
-    let mins = [0, 1, 2, 3].map(|u| load(&panel.mins[u]));
     for t in 0..N {
-        let mut imin = zero;
-        for u in 0..4 {
-            let mins = _mm512_sllv_epi16(mins[u], _mm512_set1_epi32(acts[t].pair_e[u]));
-            imin = _mm512_dpwssd_epi32(imin, mins, _mm512_set1_epi32(acts[t].pair_sum[u]));
-        }
-        let min = _mm512_mul_ps(dmin, _mm512_cvtepi32_ps(imin));
+        let min = _mm512_mul_ps(dmin, _mm512_cvtepi32_ps(imin[t]));
         let term = _mm512_fmsub_ps(d, _mm512_cvtepi32_ps(isum[t]), min);
         // SAFETY: the caller's promise.
         unsafe { accumulate(sums.add(t * stride), acts[t].base, term) };
@@ -156,41 +161,31 @@ pub(super) unsafe fn tile_of_16<const N: usize, const FITS: bool>(
     let bias = _mm512_set1_epi32(BIAS);
     let mut isum = [zero; N];
     for u in 0..8 {
+        let (first, second) = panel.w[u * 8..][..8].split_at(4);
         let scales = load(&panel.scales[u]);
         let mut dot = [zero; N];
         for t in 0..N {
             dot[t] = _mm512_set1_epi32(acts[t].start6[2 * u]);
         }
-        for half in 0..2 {
-            for i in 0..4 {
-                let w = load(&panel.w[u * 8 + half * 4 + i]);
-                for t in 0..N {
-                    dot[t] = _mm512_dpbusd_epi32(
-                        dot[t],
-                        w,
-                        broadcast4(&acts[t].q, u * 32 + half * 16 + i * 4),
-                    );
-                }
-            }
-            if FITS && half == 0 {
-                for t in 0..N {
-                    let start = _mm512_set1_epi32(acts[t].start6[2 * u + 1]);
-                    dot[t] = _mm512_add_epi32(_mm512_slli_epi32::<16>(dot[t]), start);
-                }
-            } else if !FITS {
-                for t in 0..N {
-                    let scales = _mm512_sllv_epi16(scales, _mm512_set1_epi32(acts[t].twin_e[u]));
-                    let scales = if half == 0 { high(scales) } else { low(scales) };
-                    isum[t] = _mm512_add_epi32(isum[t], _mm512_mullo_epi32(dot[t], scales));
-                    dot[t] = _mm512_set1_epi32(acts[t].start6[2 * u + 1] - BIAS);
-                }
+        add_dots::<N, 4>(&mut dot, first, acts, u * 32);
+        for t in 0..N {
+            let start = _mm512_set1_epi32(acts[t].start6[2 * u + 1]);
+            if FITS {
+                dot[t] = _mm512_add_epi32(_mm512_slli_epi32::<16>(dot[t]), start);
+            } else {
+                let scales = _mm512_sllv_epi16(scales, _mm512_set1_epi32(acts[t].twin_e[u]));
+                isum[t] = _mm512_add_epi32(isum[t], _mm512_mullo_epi32(dot[t], high(scales)));
+                dot[t] = _mm512_sub_epi32(start, bias);
             }
         }
-        if FITS {
-            for t in 0..N {
-                let scales = _mm512_sllv_epi16(scales, _mm512_set1_epi32(acts[t].twin_e[u]));
-                isum[t] = _mm512_dpwssd_epi32(isum[t], _mm512_xor_si512(dot[t], bias), scales);
-            }
+        add_dots::<N, 4>(&mut dot, second, acts, u * 32 + 16);
+        for t in 0..N {
+            let scales = _mm512_sllv_epi16(scales, _mm512_set1_epi32(acts[t].twin_e[u]));
+            isum[t] = if FITS {
+                _mm512_dpwssd_epi32(isum[t], _mm512_xor_si512(dot[t], bias), scales)
+            } else {
+                _mm512_add_epi32(isum[t], _mm512_mullo_epi32(dot[t], low(scales)))
+            };
         }
     }
     let d = load_ps(&panel.d);
