@@ -5,7 +5,9 @@ use std::arch::x86_64::*;
 use super::panel32::Unpack32;
 use super::panel256::{Panel, Unpack};
 use super::signed::widen_weights;
-use super::vec::{block16, halves, nibble_quads, store, store_ps, table};
+use super::stream32::Stream32;
+use super::stream256::Stream;
+use super::vec::{block16, halves, nibble_columns, nibble_quads, store, store_ps, table};
 use crate::quant::iq4_nl::{BlockIQ4NL, VALUES};
 use crate::quant::iq4_xs::BlockIQ4XS;
 
@@ -54,5 +56,44 @@ impl Unpack for BlockIQ4XS {
             let quads = nibble_quads(rows.map(|row| block16(row, 8 + j * 16)));
             widen_weights(quads.map(|q| _mm256_shuffle_epi8(values, q)), weights);
         }
+    }
+}
+
+impl Stream32 for BlockIQ4NL {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn columns(&self) -> __m256i {
+        _mm256_shuffle_epi8(table(&VALUES), nibble_columns(block16(self, 2)))
+    }
+}
+
+impl Stream for BlockIQ4XS {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn columns(&self) -> [__m256i; 8] {
+        let values = table(&VALUES);
+        std::array::from_fn(|j| {
+            _mm256_shuffle_epi8(values, nibble_columns(block16(self, 8 + j * 16)))
+        })
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn scales_and_mins(&self) -> (__m256i, __m256i) {
+        let low = _mm256_set1_epi32(i32::from_le_bytes(self.scales_l));
+        let high = _mm256_set1_epi32(u16::from_le_bytes(self.scales_h).into());
+        let low = _mm256_srlv_epi32(low, _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+        let high = _mm256_srlv_epi32(high, _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
+        let scale = _mm256_or_si256(
+            _mm256_and_si256(low, _mm256_set1_epi32(15)),
+            _mm256_slli_epi32::<4>(_mm256_and_si256(high, _mm256_set1_epi32(3))),
+        );
+        let scale = _mm256_sub_epi32(scale, _mm256_set1_epi32(32));
+        let twice = _mm256_blend_epi16::<0xaa>(scale, _mm256_slli_epi32::<16>(scale));
+        (twice, _mm256_setzero_si256())
+    }
+
+    fn d_and_dmin(&self) -> [[u8; 2]; 2] {
+        [self.d; 2]
     }
 }

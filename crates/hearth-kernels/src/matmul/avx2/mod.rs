@@ -11,20 +11,46 @@ mod q5_k;
 mod q6_k;
 mod short;
 mod signed;
+mod stream;
+mod stream256;
+mod stream32;
 mod vec;
 
+use panel::Panels;
 use panel32::Short;
 use panel256::Super;
+use stream::Strips;
+use stream32::ShortStrips;
+use stream256::SuperStrips;
 
-use super::RowKernel;
+use super::{OutRows, RowKernel, RowTask, ThreadScratch};
 use crate::quant::{WeightType, with_block};
 
 /// This level's kernel for a format, if it has one.
 pub(crate) fn kernel(ty: WeightType) -> Option<RowKernel> {
     with_block!(
         ty,
-        |B| Some(panel::rows::<Short<B>> as RowKernel),
-        |B| Some(panel::rows::<Super<B>> as RowKernel),
+        |B| Some(rows::<ShortStrips<B>, Short<B>> as RowKernel),
+        |B| Some(rows::<SuperStrips<B>, Super<B>> as RowKernel),
         else None
     )
+}
+
+/// Chooses between reading the matrix like a tape and unpacking it for many tokens.
+///
+/// # Safety
+/// The processor has AVX2, FMA and F16C.
+unsafe fn rows<S: Strips, P: Panels>(
+    task: &RowTask<'_>,
+    out: &mut OutRows,
+    scratch: &mut ThreadScratch,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if task.acts.n_tokens == 1 {
+            stream::rows::<S>(task, out, scratch);
+        } else {
+            panel::rows::<P>(task, out, scratch);
+        }
+    }
 }

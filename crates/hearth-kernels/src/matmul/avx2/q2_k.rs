@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::panel256::{Panel, Unpack, scales_per_16};
+use super::stream256::Stream;
 use super::vec::{block16, block32, halves, store, store_ps, transpose4, transpose8, widen_bytes};
 use crate::quant::q2_k::BlockQ2K;
 
@@ -36,5 +37,35 @@ impl Unpack for BlockQ2K {
                 }
             }
         }
+    }
+}
+
+impl Stream for BlockQ2K {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn columns(&self) -> [__m256i; 8] {
+        let mut columns = [_mm256_setzero_si256(); 8];
+        for half in 0..2 {
+            let mut q = block32(self, 16 + half * 32);
+            for s in 0..4 {
+                columns[half * 4 + s] = _mm256_and_si256(q, _mm256_set1_epi8(3));
+                q = _mm256_srli_epi16::<2>(q);
+            }
+        }
+        columns
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn scales_and_mins(&self) -> (__m256i, __m256i) {
+        let both = _mm256_cvtepu8_epi16(block16(self, 0));
+        (
+            _mm256_and_si256(both, _mm256_set1_epi16(15)),
+            _mm256_srli_epi16::<4>(both),
+        )
+    }
+
+    fn d_and_dmin(&self) -> [[u8; 2]; 2] {
+        [self.d, self.dmin]
     }
 }

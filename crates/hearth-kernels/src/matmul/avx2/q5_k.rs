@@ -3,7 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::panel256::{Panel, Unpack};
-use super::q4_k::unpack_scales;
+use super::q4_k::{unpack_scales, words_of_scales};
+use super::stream256::Stream;
 use super::vec::{block16, block32, halves, store, store_ps, transpose4, transpose8};
 use crate::quant::q5_k::BlockQ5K;
 
@@ -38,5 +39,36 @@ impl Unpack for BlockQ5K {
                 );
             }
         }
+    }
+}
+
+impl Stream for BlockQ5K {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn columns(&self) -> [__m256i; 8] {
+        let nibble = _mm256_set1_epi8(15);
+        let fifth = _mm256_set1_epi8(16);
+        let mut high = block32(self, 16);
+        let mut columns = [_mm256_setzero_si256(); 8];
+        for u in 0..4 {
+            let q = block32(self, 48 + u * 32);
+            let first = _mm256_and_si256(_mm256_slli_epi16::<4>(high), fifth);
+            let second = _mm256_and_si256(_mm256_slli_epi16::<3>(high), fifth);
+            high = _mm256_srli_epi16::<2>(high);
+            columns[2 * u] = _mm256_or_si256(_mm256_and_si256(q, nibble), first);
+            let low = _mm256_and_si256(_mm256_srli_epi16::<4>(q), nibble);
+            columns[2 * u + 1] = _mm256_or_si256(low, second);
+        }
+        columns
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn scales_and_mins(&self) -> (__m256i, __m256i) {
+        words_of_scales(block16(self, 0))
+    }
+
+    fn d_and_dmin(&self) -> [[u8; 2]; 2] {
+        [self.d, self.dmin]
     }
 }

@@ -3,7 +3,10 @@
 use std::arch::x86_64::*;
 
 use super::panel32::Unpack32;
-use super::vec::{block16, block32, halves, load, load_ps, nibble_quads, table, transpose8};
+use super::stream32::Stream32;
+use super::vec::{
+    block16, block32, halves, load, load_ps, nibble_columns, nibble_quads, table, transpose8,
+};
 use crate::quant::mxfp4::{self, BlockMXFP4};
 use crate::quant::q4_0::BlockQ4_0;
 use crate::quant::q4_1::BlockQ4_1;
@@ -150,4 +153,69 @@ fn fifth_bits(nibbles: [__m256i; 8], high: [[u8; 4]; 8]) -> [__m256i; 8] {
         *out = _mm256_or_si256(*out, fifth);
     }
     out
+}
+
+impl Stream32 for BlockQ4_0 {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn columns(&self) -> __m256i {
+        nibble_columns(block16(self, 2))
+    }
+}
+
+impl Stream32 for BlockQ4_1 {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn columns(&self) -> __m256i {
+        nibble_columns(block16(self, 4))
+    }
+}
+
+impl Stream32 for BlockQ5_0 {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn columns(&self) -> __m256i {
+        fifth_columns(nibble_columns(block16(self, 6)), self.qh)
+    }
+}
+
+impl Stream32 for BlockQ5_1 {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn columns(&self) -> __m256i {
+        fifth_columns(nibble_columns(block16(self, 8)), self.qh)
+    }
+}
+
+impl Stream32 for BlockQ8_0 {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn columns(&self) -> __m256i {
+        block32(self, 2)
+    }
+}
+
+impl Stream32 for BlockMXFP4 {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn columns(&self) -> __m256i {
+        _mm256_shuffle_epi8(table(&MXFP4_UNSIGNED), nibble_columns(block16(self, 1)))
+    }
+}
+
+/// Adds bit i of the word to column i as its fifth bit.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn fifth_columns(nibbles: __m256i, high: [u8; 4]) -> __m256i {
+    // Every group of eight columns gets its byte eight times; comparing with each column's own mask spreads the bits.
+    let byte = _mm256_setr_epi64x(
+        0,
+        0x0101_0101_0101_0101,
+        0x0202_0202_0202_0202,
+        0x0303_0303_0303_0303,
+    );
+    let mask = _mm256_set1_epi64x(0x8040_2010_0804_0201u64 as i64);
+    let spread = _mm256_shuffle_epi8(_mm256_set1_epi32(i32::from_le_bytes(high)), byte);
+    let set = _mm256_cmpeq_epi8(_mm256_and_si256(spread, mask), mask);
+    _mm256_or_si256(nibbles, _mm256_and_si256(set, _mm256_set1_epi8(16)))
 }

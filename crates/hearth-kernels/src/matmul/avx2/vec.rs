@@ -155,3 +155,21 @@ pub(super) fn table(values: &[i8; 16]) -> __m256i {
     // SAFETY: the array is 16 bytes.
     _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(values.as_ptr().cast()) })
 }
+
+/// The two f16 numbers of four blocks.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn half_quads(h: [[[u8; 2]; 2]; 4]) -> (__m128, __m128) {
+    let all = halves([
+        h[0][0], h[1][0], h[2][0], h[3][0], h[0][1], h[1][1], h[2][1], h[3][1],
+    ]);
+    (_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all))
+}
+
+/// The nibbles of 16 bytes as 32 bytes: all low ones, then all high ones.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn nibble_columns(bytes: __m128i) -> __m256i {
+    let both = _mm256_set_m128i(_mm_srli_epi16::<4>(bytes), bytes);
+    _mm256_and_si256(both, _mm256_set1_epi8(15))
+}
