@@ -1,0 +1,256 @@
+//! The sandbox a template runs in.
+
+use std::io;
+
+use indexmap::IndexMap;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Rest};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value};
+
+use super::error::{RaisedMessage, TemplateError};
+use super::formatting;
+use super::json;
+use super::limits::TemplateLimits;
+use super::methods;
+use super::time::Timestamp;
+
+/// Native stack per unit of fuel. A value nests one level deeper for about two units, and dropping or printing a
+/// level takes up to 300 bytes of stack (measured), so nesting runs out of fuel before the stack ends.
+const STACK_PER_FUEL: u64 = 256;
+/// Stack for the interpreter itself: macro calls up to the depth limit, and the parser.
+const BASE_STACK: u64 = 16 << 20;
+
+const NAME: &str = "chat_template";
+
+/// Parses without running. The parser bounds its own recursion; the thread gives it a stack we know.
+pub(super) fn check_syntax(source: &str, limits: &TemplateLimits) -> Result<(), TemplateError> {
+    in_sandbox(limits.base_fuel, || {
+        let env = environment(limits, limits.base_fuel, Timestamp::from_unix_seconds(0));
+        match env.template_from_named_str(NAME, source) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(TemplateError::Syntax {
+                detail: describe(&error),
+            }),
+        }
+    })
+}
+
+/// Runs a template over a context.
+pub(super) fn render(
+    source: &str,
+    limits: &TemplateLimits,
+    context: &serde_json::Value,
+    now: Timestamp,
+) -> Result<String, TemplateError> {
+    let serde_json::Value::Object(members) = context else {
+        return Err(TemplateError::ContextNotAnObject {
+            found: json_kind(context),
+        });
+    };
+    let bytes = members.iter().try_fold(0usize, |sum, (key, value)| {
+        Some(
+            sum.saturating_add(key.len())
+                .saturating_add(context_size(value, limits.depth)?),
+        )
+    });
+    let bytes = bytes.ok_or(TemplateError::ContextTooDeep {
+        limit: limits.depth,
+    })?;
+    let fuel = limits.fuel(bytes);
+    in_sandbox(fuel, || {
+        let env = environment(limits, fuel, now);
+        let template =
+            env.template_from_named_str(NAME, source)
+                .map_err(|error| TemplateError::Syntax {
+                    detail: describe(&error),
+                })?;
+        let mut out = BoundedOutput {
+            text: Vec::new(),
+            limit: limits.output(bytes),
+            is_full: false,
+        };
+        let rendered = template
+            .render_captured_to(from_json(context), &mut out)
+            .map(|_| ());
+        if out.is_full {
+            return Err(TemplateError::OutputTooLarge { limit: out.limit });
+        }
+        rendered.map_err(|error| explain(&error, fuel))?;
+        // The interpreter writes text only; a broken character could not come from it.
+        String::from_utf8(out.text).map_err(|error| TemplateError::Failed {
+            detail: error.to_string(),
+        })
+    })
+}
+
+/// Runs `work` on a thread whose stack suits its fuel.
+fn in_sandbox<T: Send>(
+    fuel: u64,
+    work: impl FnOnce() -> Result<T, TemplateError> + Send,
+) -> Result<T, TemplateError> {
+    let stack =
+        usize::try_from(BASE_STACK + fuel.saturating_mul(STACK_PER_FUEL)).unwrap_or(usize::MAX);
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("template".to_owned())
+            .stack_size(stack)
+            .spawn_scoped(scope, work)
+            .map_err(TemplateError::Sandbox)?;
+        match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+fn environment(limits: &TemplateLimits, fuel: u64, now: Timestamp) -> Environment<'static> {
+    let mut env = Environment::new();
+    let mut syntax = SyntaxConfig::builder();
+    syntax
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .keep_trailing_newline(false);
+    env.set_syntax(syntax.build().expect("the standard delimiters are valid"));
+    env.set_undefined_behavior(UndefinedBehavior::Lenient);
+    env.set_auto_escape_callback(|_| AutoEscape::None);
+    env.set_recursion_limit(limits.depth);
+    env.set_fuel(Some(fuel));
+    env.set_debug(false);
+    env.set_unknown_method_callback(methods::call);
+    env.set_formatter(formatting::write);
+    formatting::guard_filters(&mut env);
+    env.add_filter("tojson", json::tojson);
+    env.remove_global("debug");
+    env.add_function("raise_exception", raise_exception);
+    env.add_function("strftime_now", move |pattern: &str| now.format(pattern));
+    env
+}
+
+fn raise_exception(message: Value, _rest: Rest<Value>, _kwargs: Kwargs) -> Result<Value, Error> {
+    let text = message
+        .as_str()
+        .map_or_else(|| message.to_string(), str::to_owned);
+    Err(
+        Error::new(ErrorKind::InvalidOperation, "raised by the template")
+            .with_source(RaisedMessage(text)),
+    )
+}
+
+/// Refuses bytes beyond the limit, so that a template cannot fill the memory with its output.
+struct BoundedOutput {
+    text: Vec<u8>,
+    limit: usize,
+    is_full: bool,
+}
+
+impl io::Write for BoundedOutput {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > self.limit - self.text.len() {
+            self.is_full = true;
+            return Err(io::Error::other("output limit reached"));
+        }
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Turns the interpreter's error into ours; the causes are searched because macros and filters wrap them.
+fn explain(error: &Error, fuel: u64) -> TemplateError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(this) = cause {
+        if let Some(raised) = this.downcast_ref::<RaisedMessage>() {
+            return TemplateError::Raised {
+                message: raised.0.clone(),
+            };
+        }
+        if this
+            .downcast_ref::<Error>()
+            .is_some_and(|e| e.kind() == ErrorKind::OutOfFuel)
+        {
+            return TemplateError::OutOfFuel { fuel };
+        }
+        cause = this.source();
+    }
+    TemplateError::Failed {
+        detail: describe(error),
+    }
+}
+
+/// The error's own words and place, without a dump of the template, cut to a length fit for a message.
+fn describe(error: &Error) -> String {
+    const LONGEST: usize = 400;
+    let mut text = error.to_string();
+    if text.len() > LONGEST {
+        let end = (0..=LONGEST)
+            .rev()
+            .find(|&i| text.is_char_boundary(i))
+            .unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+fn json_kind(value: &serde_json::Value) -> &'static str {
+    match value {
+        serde_json::Value::Null => "null",
+        serde_json::Value::Bool(_) => "boolean",
+        serde_json::Value::Number(_) => "number",
+        serde_json::Value::String(_) => "string",
+        serde_json::Value::Array(_) => "array",
+        serde_json::Value::Object(_) => "object",
+    }
+}
+
+/// Bytes of text in a value plus a little per node, or `None` when it nests deeper than `depth`.
+fn context_size(value: &serde_json::Value, depth: usize) -> Option<usize> {
+    const NODE: usize = 8;
+    let depth = depth.checked_sub(1)?;
+    Some(match value {
+        serde_json::Value::String(text) => NODE + text.len(),
+        serde_json::Value::Array(items) => items
+            .iter()
+            .try_fold(NODE, |sum, item| Some(sum + context_size(item, depth)?))?,
+        serde_json::Value::Object(members) => {
+            members.iter().try_fold(NODE, |sum, (key, item)| {
+                Some(sum + key.len() + context_size(item, depth)?)
+            })?
+        }
+        _ => NODE,
+    })
+}
+
+fn from_json(value: &serde_json::Value) -> Value {
+    match value {
+        serde_json::Value::Null => Value::from(()),
+        serde_json::Value::Bool(flag) => Value::from(*flag),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(n), _) => Value::from(n),
+            (None, Some(n)) => Value::from(n),
+            (None, None) => Value::from(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        serde_json::Value::String(text) => Value::from(text.as_str()),
+        serde_json::Value::Array(items) => {
+            items.iter().map(from_json).collect::<Vec<Value>>().into()
+        }
+        serde_json::Value::Object(members) => members
+            .iter()
+            .map(|(key, item)| (Value::from(key.as_str()), from_json(item)))
+            .collect::<IndexMap<Value, Value>>()
+            .into(),
+    }
+}
+
+/// Spends fuel from inside a helper.
+pub(super) fn spend(state: &State, fuel: u64) -> Result<(), Error> {
+    state.consume_fuel(fuel)
+}
+
+/// Spends what a text of this length costs.
+pub(super) fn spend_bytes(state: &State, bytes: usize) -> Result<(), Error> {
+    spend(state, 1 + u64::try_from(bytes / 64).unwrap_or(u64::MAX))
+}
