@@ -5,9 +5,11 @@
 use super::RowKernel;
 use crate::quant::WeightType;
 
+mod nibble256;
 mod ops;
 mod panel;
 mod q4_k;
+mod q5_k;
 mod q6_k;
 mod stream;
 mod tile256;
@@ -16,6 +18,7 @@ mod tile256;
 pub(crate) fn kernel(ty: WeightType) -> Option<RowKernel> {
     match ty {
         WeightType::Q4_K => Some(q4_k::rows),
+        WeightType::Q5_K => Some(q5_k::rows),
         WeightType::Q6_K => Some(q6_k::rows),
         _ => None,
     }
