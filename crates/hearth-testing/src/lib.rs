@@ -1,3 +1,6 @@
 //! Helpers for the tests of the other crates; never a dependency of what is shipped.
 
 pub mod golden;
+pub mod tiny_model;
+
+pub use tiny_model::TinyModel;
