@@ -60,6 +60,8 @@ pub(crate) trait Lanes: Copy {
     fn add_exponent(self, p: Self::V, n: Self::V) -> Self::V;
     /// The tree 8-4-2-1 of [`crate::float::reduce`].
     fn reduce(self, v: Self::V) -> f32;
+    /// Four times [`Lanes::reduce`], which shares its shuffles.
+    fn reduce4(self, v: [Self::V; 4]) -> [f32; 4];
 
     /// Asks the processor to bring a cache line soon. Any address will do.
     #[inline(always)]

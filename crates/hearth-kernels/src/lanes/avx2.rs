@@ -213,4 +213,34 @@ impl Lanes for Avx2 {
         // A prefetch is a hint: it reads nothing and cannot fault.
         with_token!(self, _mm_prefetch::<_MM_HINT_T0>(address.cast()))
     }
+
+    #[inline(always)]
+    fn reduce4(self, [a, b, c, d]: [Pair; 4]) -> [f32; 4] {
+        // Halves of a register: both lower, or both upper ones.
+        const LOWER: i32 = 0x20;
+        const UPPER: i32 = 0x31;
+        with_token!(self, {
+            let a = _mm256_add_ps(a.0, a.1);
+            let b = _mm256_add_ps(b.0, b.1);
+            let c = _mm256_add_ps(c.0, c.1);
+            let d = _mm256_add_ps(d.0, d.1);
+            let ab = _mm256_add_ps(
+                _mm256_permute2f128_ps::<LOWER>(a, b),
+                _mm256_permute2f128_ps::<UPPER>(a, b),
+            );
+            let cd = _mm256_add_ps(
+                _mm256_permute2f128_ps::<LOWER>(c, d),
+                _mm256_permute2f128_ps::<UPPER>(c, d),
+            );
+            // In each half: two elements of the first, two of the second.
+            let two = _mm256_add_ps(
+                _mm256_shuffle_ps::<0b01_00_01_00>(ab, cd),
+                _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd),
+            );
+            let one = _mm256_add_ps(two, _mm256_movehdup_ps(two));
+            let mut out = [0.0; 8];
+            _mm256_storeu_ps(out.as_mut_ptr(), one);
+            [out[0], out[4], out[2], out[6]]
+        })
+    }
 }

@@ -149,6 +149,38 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn reduce4(self, [a, b, c, d]: [__m512; 4]) -> [f32; 4] {
+        // Selects quarters: the lower or upper two of both operands, then the even or odd ones.
+        const LOWER: i32 = 0b01_00_01_00;
+        const UPPER: i32 = 0b11_10_11_10;
+        const EVEN: i32 = 0b10_00_10_00;
+        const ODD: i32 = 0b11_01_11_01;
+        with_token!(self, {
+            let ab = _mm512_add_ps(
+                _mm512_shuffle_f32x4::<LOWER>(a, b),
+                _mm512_shuffle_f32x4::<UPPER>(a, b),
+            );
+            let cd = _mm512_add_ps(
+                _mm512_shuffle_f32x4::<LOWER>(c, d),
+                _mm512_shuffle_f32x4::<UPPER>(c, d),
+            );
+            let four = _mm512_add_ps(
+                _mm512_shuffle_f32x4::<EVEN>(ab, cd),
+                _mm512_shuffle_f32x4::<ODD>(ab, cd),
+            );
+            let two = _mm512_add_ps(four, _mm512_permute_ps::<0b11_10_11_10>(four));
+            let one = _mm512_add_ps(two, _mm512_movehdup_ps(two));
+            let index = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+            let mut out = [0.0; 4];
+            _mm_storeu_ps(
+                out.as_mut_ptr(),
+                _mm512_castps512_ps128(_mm512_permutexvar_ps(index, one)),
+            );
+            out
+        })
+    }
+
+    #[inline(always)]
     fn load_part(self, x: &[f32]) -> __m512 {
         assert!(x.len() <= LANES, "a part has at most 16 lanes");
         let mask = ((1u32 << x.len()) - 1) as u16;

@@ -98,6 +98,11 @@ impl LaneOp for Battery {
             });
             check(s.round_ties_even(a), "round", &|i| x[i].round_ties_even());
             check(s.exp(a), "exp", &|i| float::exp(x[i]));
+            let mut bytes = [0u8; 64];
+            for (to, x) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(x) {
+                *to = x.to_le_bytes();
+            }
+            check(s.load_f32(&bytes), "load_f32", &|i| x[i]);
             let mut half = [0u8; 32];
             s.store_f16(a, &mut half);
             for (i, pair) in half.as_chunks::<2>().0.iter().enumerate() {
@@ -113,6 +118,14 @@ impl LaneOp for Battery {
                 bits(s.reduce(a)),
                 bits(float::reduce(x)),
                 "reduce at level {}",
+                self.level
+            );
+            let four = [x, y, z, &samples[(n + 3) % samples.len()]];
+            let found = s.reduce4([a, b, c, s.load(four[3])]);
+            assert_eq!(
+                found.map(bits),
+                four.map(|x| bits(float::reduce(x))),
+                "reduce4 at level {}",
                 self.level
             );
             for first in 0..=LANES {

@@ -51,7 +51,9 @@ fn check(ty: WeightType, rows: usize, cols: usize, bytes: &[u8], n_tokens: usize
 #[test]
 fn rows_of_every_length_and_any_number_of_tokens() {
     for ty in TYPES {
-        for cols in [1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 100, 256, 1000] {
+        for cols in [
+            1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 100, 256, 1023, 1040, 2100,
+        ] {
             for (rows, n_tokens) in [
                 (1, 1),
                 (3, 2),

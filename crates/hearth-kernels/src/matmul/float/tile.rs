@@ -1,9 +1,11 @@
-//! Tiles of rows and tokens whose lanes stay in registers over a whole row.
+//! Tiles of rows and tokens whose lanes stay in registers.
 //!
-//! Tokens are the outer loop: a few of them stay in the first-level cache while the task's rows pass by in the order of the
-//! file. With so few tokens that there is one such pass, the kernel is bound by memory and prefetches what comes next.
+//! One to a few tokens: one pass over the task in the order of the file, bound by memory, with prefetch. More tokens: tokens are
+//! the outer loop, and columns go in parts such that a part of the tile's tokens and of the passing rows fits the first-level
+//! cache; between parts the lanes wait in the thread's scratch. The chains of additions are the same either way.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::super::{OutRows, RowTask, ThreadScratch};
 use crate::cpu::Isa;
@@ -11,22 +13,24 @@ use crate::float::{self, LANES};
 use crate::lanes::{self, Bf16, F16, F32, LaneOp, Lanes, Stored};
 use crate::quant::WeightType;
 
+/// Blocks of 16 columns in a part at most: six tokens of it are 24 KiB.
+const PART: usize = 64;
+
 /// All rows of the task, all tokens.
-pub(super) fn rows(isa: Isa, task: &RowTask<'_>, out: &mut OutRows, _: &mut ThreadScratch) {
+pub(super) fn rows(isa: Isa, task: &RowTask<'_>, out: &mut OutRows, scratch: &mut ThreadScratch) {
     match task.weight.weight_type() {
-        WeightType::F32 => tokens::<F32>(isa, task, out),
-        WeightType::F16 => tokens::<F16>(isa, task, out),
-        WeightType::BF16 => tokens::<Bf16>(isa, task, out),
+        WeightType::F32 => tokens::<F32>(isa, task, out, scratch),
+        WeightType::F16 => tokens::<F16>(isa, task, out, scratch),
+        WeightType::BF16 => tokens::<Bf16>(isa, task, out, scratch),
         ty => unreachable!("only float weights come here, found {ty}"),
     }
 }
 
 /// Steps of tokens for which a level has registers for at least two rows.
-fn tokens<W: Stored>(isa: Isa, task: &RowTask<'_>, out: &mut OutRows) {
-    let steps: &[usize] = if matches!(isa, Isa::Avx512(_)) {
-        &[6, 4, 3, 2, 1]
-    } else {
-        &[3, 2, 1]
+fn tokens<W: Stored>(isa: Isa, task: &RowTask<'_>, out: &mut OutRows, scratch: &mut ThreadScratch) {
+    let steps: &[usize] = match isa {
+        Isa::Avx512(_) => &[6, 4, 3, 2, 1],
+        _ => &[3, 2, 1],
     };
     let n_tokens = task.acts.n_tokens;
     let mut first = 0;
@@ -37,153 +41,217 @@ fn tokens<W: Stored>(isa: Isa, task: &RowTask<'_>, out: &mut OutRows) {
             .copied()
             .find(|step| *step <= left)
             .unwrap_or(1);
+        let pass = Pass {
+            task,
+            out,
+            scratch,
+            first,
+        };
         match step {
-            6 => lanes::run(
-                isa,
-                Pass::<W, 6> {
-                    task,
-                    out,
-                    first,
-                    weight: PhantomData,
-                },
-            ),
-            4 => lanes::run(
-                isa,
-                Pass::<W, 4> {
-                    task,
-                    out,
-                    first,
-                    weight: PhantomData,
-                },
-            ),
-            3 => lanes::run(
-                isa,
-                Pass::<W, 3> {
-                    task,
-                    out,
-                    first,
-                    weight: PhantomData,
-                },
-            ),
-            2 => lanes::run(
-                isa,
-                Pass::<W, 2> {
-                    task,
-                    out,
-                    first,
-                    weight: PhantomData,
-                },
-            ),
-            _ => lanes::run(
-                isa,
-                Pass::<W, 1> {
-                    task,
-                    out,
-                    first,
-                    weight: PhantomData,
-                },
-            ),
+            6 => lanes::run(isa, PassOp::<W, 6>(pass, PhantomData)),
+            4 => lanes::run(isa, PassOp::<W, 4>(pass, PhantomData)),
+            3 => lanes::run(isa, PassOp::<W, 3>(pass, PhantomData)),
+            2 => lanes::run(isa, PassOp::<W, 2>(pass, PhantomData)),
+            _ => lanes::run(isa, PassOp::<W, 1>(pass, PhantomData)),
         }
         first += step;
     }
 }
 
-/// All rows of the task for `T` tokens from `first` on.
-struct Pass<'a, W, const T: usize> {
+/// All rows of the task for some tokens from `first` on.
+struct Pass<'a> {
     task: &'a RowTask<'a>,
     out: &'a mut OutRows,
+    scratch: &'a mut ThreadScratch,
     first: usize,
-    weight: PhantomData<W>,
 }
 
-impl<W: Stored, const T: usize> LaneOp for Pass<'_, W, T> {
+struct PassOp<'a, W, const T: usize>(Pass<'a>, PhantomData<W>);
+
+impl<W: Stored, const T: usize> LaneOp for PassOp<'_, W, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Lanes>(self, s: S) {
-        let mut x: [&[f32]; T] = [&[]; T];
-        for (t, x) in x.iter_mut().enumerate() {
-            *x = self.task.acts.row(self.first + t);
+        // A step the level has no registers for is never taken, so its code need not exist.
+        if T > S::ACCUMULATORS {
+            return;
         }
-        let mut sums = [[0.0f32; 4]; T];
-        let n_rows = self.task.rows.len();
-        let mut row = 0;
-        while row < n_rows {
-            let left = n_rows - row;
-            let step = if 4 * T <= S::ACCUMULATORS && left >= 4 {
-                tile::<S, W, T, 4>(s, self.task, row, &x, &mut sums);
-                4
-            } else if 2 * T <= S::ACCUMULATORS && left >= 2 {
-                tile::<S, W, T, 2>(s, self.task, row, &x, &mut sums);
-                2
-            } else {
-                tile::<S, W, T, 1>(s, self.task, row, &x, &mut sums);
-                1
-            };
-            for (t, sums) in sums.iter().enumerate() {
-                self.out.token(self.first + t)[row..row + step].copy_from_slice(&sums[..step]);
+        let Pass {
+            task,
+            out,
+            scratch,
+            first,
+        } = self.0;
+        let n_blocks = task.acts.n_cols / LANES;
+        let is_stream = T == task.acts.n_tokens;
+        let n_parts = if is_stream {
+            1
+        } else {
+            n_blocks.div_ceil(PART).max(1)
+        };
+        let n_rows = task.rows.len();
+        let n_waiting = if n_parts > 1 { n_rows * T } else { 4 * T };
+        let n_packed = if is_stream { 0 } else { T * PART };
+        let lines = lines(scratch.bytes((n_waiting + n_packed) * 64));
+        let (waiting, lines) = lines.split_at_mut(n_waiting);
+        for part in 0..n_parts {
+            let blocks = part * n_blocks / n_parts..(part + 1) * n_blocks / n_parts;
+            let mut x: [&[[f32; LANES]]; T] = [&[]; T];
+            let mut room = &mut lines[..n_packed];
+            for (t, x) in x.iter_mut().enumerate() {
+                let row = &task.acts.row(first + t).as_chunks().0[blocks.clone()];
+                *x = row;
+                if !is_stream {
+                    // Aligned and side by side: the tile reads them once per four rows.
+                    let (packed, rest) = room.split_at_mut(row.len());
+                    packed.copy_from_slice(row);
+                    *x = packed;
+                    room = rest;
+                }
             }
-            row += step;
+            let mut tiles = Tiles {
+                task,
+                x,
+                blocks,
+                waiting,
+                out,
+                first,
+                is_stream,
+            };
+            let mut row = 0;
+            while row < n_rows {
+                let left = n_rows - row;
+                row += if 4 * T <= S::ACCUMULATORS && left >= 4 {
+                    tiles.run::<S, W, 4>(s, row)
+                } else if 2 * T <= S::ACCUMULATORS && left >= 2 {
+                    tiles.run::<S, W, 2>(s, row)
+                } else {
+                    tiles.run::<S, W, 1>(s, row)
+                };
+            }
         }
     }
 }
 
-/// `R` rows, counted in the task, times `T` tokens.
-#[inline(always)]
-fn tile<S: Lanes, W: Stored, const T: usize, const R: usize>(
-    s: S,
-    task: &RowTask<'_>,
-    row: usize,
-    x: &[&[f32]; T],
-    out: &mut [[f32; 4]; T],
-) {
-    let n_blocks = task.acts.n_cols / LANES;
-    let row_bytes = task.weight.row_bytes();
-    let data = &task.data()[row * row_bytes..][..R * row_bytes];
-    let mut weights: [&[W::Block]; R] = [&[]; R];
-    for (r, weights) in weights.iter_mut().enumerate() {
-        *weights = &W::blocks(&data[r * row_bytes..(r + 1) * row_bytes])[..n_blocks];
-    }
-    let mut inputs: [&[[f32; LANES]]; T] = [&[]; T];
-    for (x, inputs) in x.iter().zip(&mut inputs) {
-        *inputs = &x.as_chunks().0[..n_blocks];
-    }
-    let mut sums = [[s.splat(0.0); R]; T];
-    for i in 0..n_blocks {
-        let mut weight = [s.splat(0.0); R];
-        for r in 0..R {
-            weight[r] = W::load(s, &weights[r][i]);
+/// Scratch bytes, which start at a cache line, as lines of floats.
+fn lines(bytes: &mut [u8]) -> &mut [[f32; LANES]] {
+    // SAFETY: every pattern of bits is a float, and every float is four initialised bytes.
+    unsafe { bytes.align_to_mut().1 }
+}
+
+/// One part of the columns, for `T` tokens.
+struct Tiles<'a, const T: usize> {
+    task: &'a RowTask<'a>,
+    /// The part's columns of each token.
+    x: [&'a [[f32; LANES]]; T],
+    /// The part, in blocks of 16 columns.
+    blocks: Range<usize>,
+    /// Lanes between parts: all rows', or only this tile's where there is one part.
+    waiting: &'a mut [[f32; LANES]],
+    out: &'a mut OutRows,
+    /// First token.
+    first: usize,
+    /// There is no other pass: what comes next comes from memory.
+    is_stream: bool,
+}
+
+impl<const T: usize> Tiles<'_, T> {
+    /// `R` rows from `row` on, counted in the task.
+    #[inline(always)]
+    fn run<S: Lanes, W: Stored, const R: usize>(&mut self, s: S, row: usize) -> usize {
+        let n_blocks = self.task.acts.n_cols / LANES;
+        let is_whole = self.blocks.len() == n_blocks;
+        let start = if is_whole { 0 } else { row * T };
+        // Lanes go through memory even within one part: whatever reads them later cannot keep them out of registers here.
+        let mut sums = [[s.splat(0.0); R]; T];
+        if self.blocks.start > 0 {
+            let waiting = &self.waiting[start..start + R * T];
+            for t in 0..T {
+                for r in 0..R {
+                    sums[t][r] = s.load(&waiting[t * R + r]);
+                }
+            }
         }
+        self.multiply::<S, W, R>(s, row, &mut sums);
+        let waiting = &mut self.waiting[start..start + R * T];
         for t in 0..T {
-            let x = s.load(&inputs[t][i]);
             for r in 0..R {
-                sums[t][r] = s.fma(weight[r], x, sums[t][r]);
+                s.store(sums[t][r], &mut waiting[t * R + r]);
+            }
+        }
+        if self.blocks.end == n_blocks {
+            self.finish::<S, W, R>(s, row, start);
+        }
+        R
+    }
+
+    #[inline(always)]
+    fn multiply<S: Lanes, W: Stored, const R: usize>(
+        &self,
+        s: S,
+        row: usize,
+        sums: &mut [[S::V; R]; T],
+    ) {
+        let row_bytes = self.task.weight.row_bytes();
+        let data = &self.task.data()[row * row_bytes..][..R * row_bytes];
+        let is_end = row + R >= self.task.rows.len();
+        let ahead = if is_end {
+            self.task.next.as_ptr()
+        } else {
+            data.as_ptr_range().end
+        };
+        let n_blocks = self.blocks.len();
+        let mut weights: [&[W::Block]; R] = [&[]; R];
+        for (r, weights) in weights.iter_mut().enumerate() {
+            let row = &data[r * row_bytes..(r + 1) * row_bytes];
+            *weights = &W::blocks(row)[self.blocks.clone()][..n_blocks];
+        }
+        let mut x = self.x;
+        for x in &mut x {
+            *x = &x[..n_blocks];
+        }
+        for i in 0..n_blocks {
+            let mut weight = [s.splat(0.0); R];
+            for r in 0..R {
+                weight[r] = W::load(s, &weights[r][i]);
+                if self.is_stream {
+                    s.prefetch(ahead.wrapping_add(r * row_bytes + i * LANES * W::BYTES));
+                }
+            }
+            for t in 0..T {
+                let x = s.load(&x[t][i]);
+                for r in 0..R {
+                    sums[t][r] = s.fma(weight[r], x, sums[t][r]);
+                }
             }
         }
     }
-    let rest = n_blocks * LANES..task.acts.n_cols;
-    for t in 0..T {
-        for r in 0..R {
-            out[t][r] = if rest.is_empty() {
-                s.reduce(sums[t][r])
-            } else {
-                let row = &data[r * row_bytes..(r + 1) * row_bytes];
-                finish::<S, W>(
-                    s,
-                    sums[t][r],
-                    &row[rest.start * W::BYTES..],
-                    &x[t][rest.clone()],
-                )
-            };
+
+    /// The outputs of a tile whose lanes wait from `start` on.
+    #[inline(always)]
+    fn finish<S: Lanes, W: Stored, const R: usize>(&mut self, s: S, row: usize, start: usize) {
+        let n_whole = self.blocks.end * LANES;
+        for t in 0..T {
+            let sums = &self.waiting[start + t * R..][..R];
+            let out = &mut self.out.token(self.first + t)[row..row + R];
+            let rest = &self.task.acts.row(self.first + t)[n_whole..];
+            if let (true, [a, b, c, d]) = (rest.is_empty(), sums) {
+                out.copy_from_slice(&s.reduce4([s.load(a), s.load(b), s.load(c), s.load(d)]));
+                continue;
+            }
+            for (r, (out, sums)) in out.iter_mut().zip(sums).enumerate() {
+                let weights = self.task.weight.row(self.task.rows.start + row + r);
+                *out = finish_row::<W>(sums, &weights[n_whole * W::BYTES..], rest);
+            }
         }
     }
 }
 
 /// The last elements of a row that is no multiple of 16, and the sum.
 #[inline(always)]
-fn finish<S: Lanes, W: Stored>(s: S, sum: S::V, weights: &[u8], x: &[f32]) -> f32 {
-    let mut lanes = [0.0; LANES];
-    s.store(sum, &mut lanes);
+fn finish_row<W: Stored>(sums: &[f32; LANES], weights: &[u8], x: &[f32]) -> f32 {
+    let mut lanes = *sums;
     for ((lane, w), x) in lanes.iter_mut().zip(weights.chunks_exact(W::BYTES)).zip(x) {
         *lane = W::element(w).mul_add(*x, *lane);
     }
