@@ -85,8 +85,29 @@ impl Metadata {
         };
         match read(&entry.value) {
             Some(value) => Ok(Some(value)),
-            None => Err(mismatch(entry, expected)),
+            None => Err(wrong_type(entry, expected)),
         }
+    }
+
+    /// An integer of any width that fits; one that does not is an error of its own, with its value.
+    fn read_integer<T: TryFrom<i128>>(
+        &self,
+        key: &str,
+        expected: &'static str,
+    ) -> Result<Option<T>, GgufError> {
+        let Some(entry) = self.entry(key) else {
+            return Ok(None);
+        };
+        let Some(found) = entry.value.as_integer() else {
+            return Err(wrong_type(entry, expected));
+        };
+        let out_of_range = |_| GgufError::OutOfRange {
+            key: key.to_owned(),
+            expected,
+            found,
+            offset: entry.offset,
+        };
+        found.try_into().map(Some).map_err(out_of_range)
     }
 
     /// A `u32`, from an integer of any width that fits.
@@ -94,9 +115,7 @@ impl Metadata {
     /// # Errors
     /// When the key is there with another type or a number that does not fit; so for all getters below.
     pub fn get_u32(&self, key: &str) -> Result<Option<u32>, GgufError> {
-        self.read(key, "an integer of 0 to 4294967295", |v| {
-            v.as_integer()?.try_into().ok()
-        })
+        self.read_integer(key, "an integer of 0 to 4294967295")
     }
 
     /// A `u64`, from an integer of any width that fits.
@@ -104,9 +123,7 @@ impl Metadata {
     /// # Errors
     /// As [`get_u32`](Self::get_u32).
     pub fn get_u64(&self, key: &str) -> Result<Option<u64>, GgufError> {
-        self.read(key, "an integer of at least 0", |v| {
-            v.as_integer()?.try_into().ok()
-        })
+        self.read_integer(key, "an integer of at least 0")
     }
 
     /// An `f32`, from a float of either width (the wider one is rounded).
@@ -235,21 +252,12 @@ required! {
     require_i32s = get_i32s -> Vec<i32>, "an array of integers";
 }
 
-fn mismatch(entry: &Entry, expected: &'static str) -> GgufError {
-    let (key, offset) = (entry.key.to_string(), entry.offset);
-    match entry.value.as_integer() {
-        Some(found) if expected.contains("integer") => GgufError::OutOfRange {
-            key,
-            expected,
-            found,
-            offset,
-        },
-        _ => GgufError::WrongType {
-            key,
-            expected,
-            found: entry.value.describe_type(),
-            offset,
-        },
+fn wrong_type(entry: &Entry, expected: &'static str) -> GgufError {
+    GgufError::WrongType {
+        key: entry.key.to_string(),
+        expected,
+        found: entry.value.describe_type(),
+        offset: entry.offset,
     }
 }
 
