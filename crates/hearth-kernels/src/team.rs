@@ -267,10 +267,11 @@ fn work(shared: &Shared, index: usize) {
             next: &shared.next.0,
             n_chunks: job.n_chunks,
         };
-        // SAFETY: `call` belongs to `body`, which `Team::run` keeps alive until `left` is 0.
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            call_body(|| unsafe { (job.call)(job.body, &worker) })
-        }));
+        let run = || {
+            // SAFETY: `call` belongs to `body`, which `Team::run` keeps alive until `left` is 0.
+            unsafe { (job.call)(job.body, &worker) }
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| call_body(run)));
         if let Err(payload) = outcome {
             lock(&shared.panic).get_or_insert(payload);
         }

@@ -153,14 +153,10 @@ mod tests {
         let block = A256Block::quantize(&x);
         assert_eq!(block.e, [4, 4, 3, 2, 1, 0, 0, 0]);
         assert_eq!(block.q[7], -127);
-        for k in 0..256 {
-            let value = f32::from(block.q[k]) * block.base * f32::from(1u8 << block.e[k / 32]);
+        for (k, x) in x.into_iter().enumerate() {
             let step = block.base * f32::from(1u8 << block.e[k / 32]);
-            assert!(
-                (value - x[k]).abs() <= 0.5001 * step,
-                "{k}: {value} for {}",
-                x[k]
-            );
+            let value = f32::from(block.q[k]) * step;
+            assert!((value - x).abs() <= 0.5001 * step, "{k}: {value} for {x}");
         }
     }
 

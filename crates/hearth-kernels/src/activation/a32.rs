@@ -11,6 +11,8 @@ pub(crate) struct A32Block {
     pub step: f32,
     /// Sum of `q`.
     pub sum: i32,
+    /// Its negative, where the sums of products with offset weights start.
+    pub minus_sum: i32,
 }
 
 impl A32Block {
@@ -19,6 +21,7 @@ impl A32Block {
         q: [0; 32],
         step: 0.0,
         sum: 0,
+        minus_sum: 0,
     };
 
     /// The definition of the format. `x` is finite.
@@ -29,10 +32,12 @@ impl A32Block {
         }
         let scale = 127.0 / amax;
         let q = x.map(|v| (v * scale).round_ties_even().clamp(-127.0, 127.0) as i8);
+        let sum = q.iter().map(|&v| i32::from(v)).sum();
         A32Block {
             q,
             step: amax / 127.0,
-            sum: q.iter().map(|&v| i32::from(v)).sum(),
+            sum,
+            minus_sum: -sum,
         }
     }
 }

@@ -35,6 +35,7 @@ fn a32(x: &[f32; 32]) -> A32Block {
     let q = quantize32(&x, 127.0 / amax);
     store(&mut block.q, q);
     block.sum = sum8(sums_of_4(q));
+    block.minus_sum = -block.sum;
     block
 }
 

@@ -19,7 +19,7 @@ use crate::cpu::Isa;
 pub(crate) use a32::A32Block;
 pub(crate) use a256::A256Block;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use stream::{Stream256, StreamToken};
+pub(crate) use stream::{Stream32, Stream256, StreamToken, StreamUnit};
 
 /// Below this a block's largest magnitude counts as zero, in both formats: 2^-100. It keeps the reciprocal and the step normal.
 pub(crate) const TINY: f32 = f32::from_bits((127 - 100) << 23);
@@ -38,6 +38,9 @@ pub(crate) struct ActBatch<'a> {
     /// The A256 activations for streaming, where the level streams so few tokens.
     #[cfg(target_arch = "x86_64")]
     pub stream256: Option<&'a Stream256>,
+    /// The same for A32.
+    #[cfg(target_arch = "x86_64")]
+    pub stream32: Option<&'a Stream32>,
 }
 
 impl<'a> ActBatch<'a> {

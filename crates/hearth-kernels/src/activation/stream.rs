@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::A256Block;
+use super::{A32Block, A256Block};
 use crate::cpu::Avx512;
 
 /// Super-blocks that follow the last one, repeated from the first.
@@ -67,6 +67,9 @@ impl Stream256 {
     /// Rearranges `[n_blocks, n_tokens]` blocks.
     pub fn fill(&mut self, token: Avx512, acts: &[A256Block], n_tokens: usize) {
         self.n_blocks = acts.len() / n_tokens;
+        if acts.is_empty() {
+            return;
+        }
         let n = self.n_blocks + CONTINUED;
         self.blocks.resize(n_tokens * n, StreamBlock::ZERO);
         self.sum32.resize(n_tokens * n, [0; 8]);
@@ -136,5 +139,66 @@ fn fill_block(to: &mut StreamBlock, act: &A256Block) {
             low.fill(e(lane / 2));
             high.fill(e(2 + lane / 2));
         }
+    }
+}
+
+/// Eight blocks of 32 activations of one token. Blocks beyond the last are zero.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct StreamUnit {
+    /// Registers of 64: blocks j and j + 4.
+    pub q_pair: [i8; 256],
+    /// Registers of 64: the first halves of blocks 0 to 3, their second halves, and the same of blocks 4 to 7. Packed bytes
+    /// hold the first half of a block in their low nibbles.
+    pub q_nibble: [i8; 256],
+    pub step: [f32; 8],
+    pub minus_sum: [i32; 8],
+    /// Sum times step, as the products with minimums use it.
+    pub sum_step: [f32; 8],
+}
+
+impl StreamUnit {
+    const ZERO: StreamUnit = StreamUnit {
+        q_pair: [0; 256],
+        q_nibble: [0; 256],
+        step: [0.0; 8],
+        minus_sum: [0; 8],
+        sum_step: [0.0; 8],
+    };
+}
+
+/// A32 activations of up to four tokens.
+#[derive(Debug, Default)]
+pub(crate) struct Stream32 {
+    n_units: usize,
+    /// `[n_tokens, n_units]`.
+    units: Vec<StreamUnit>,
+}
+
+impl Stream32 {
+    /// Rearranges `[n_blocks, n_tokens]` blocks.
+    pub fn fill(&mut self, acts: &[A32Block], n_tokens: usize) {
+        let n_blocks = acts.len() / n_tokens;
+        self.n_units = n_blocks.div_ceil(8);
+        self.units.clear();
+        self.units.resize(n_tokens * self.n_units, StreamUnit::ZERO);
+        for (block, acts) in acts.chunks_exact(n_tokens).enumerate() {
+            for (token, act) in acts.iter().enumerate() {
+                let unit = &mut self.units[token * self.n_units + block / 8];
+                let j = block % 8;
+                unit.q_pair[j % 4 * 64 + j / 4 * 32..][..32].copy_from_slice(&act.q);
+                let (first, second) = act.q.split_at(16);
+                unit.q_nibble[j / 4 * 128 + j % 4 * 16..][..16].copy_from_slice(first);
+                unit.q_nibble[j / 4 * 128 + 64 + j % 4 * 16..][..16].copy_from_slice(second);
+                unit.step[j] = act.step;
+                unit.minus_sum[j] = act.minus_sum;
+                unit.sum_step[j] = act.sum as f32 * act.step;
+            }
+        }
+    }
+
+    /// One token's activations.
+    pub fn token(&self, token: usize) -> &[StreamUnit] {
+        &self.units[token * self.n_units..][..self.n_units]
     }
 }

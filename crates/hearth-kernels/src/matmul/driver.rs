@@ -5,9 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use super::{MatmulJob, Matrix, OutRows, RowKernel, RowTask, row_kernel};
 use crate::Kernels;
-#[cfg(target_arch = "x86_64")]
-use crate::activation::Stream256;
 use crate::activation::{self, A32Block, A256Block, ActBatch};
+#[cfg(target_arch = "x86_64")]
+use crate::activation::{Stream32, Stream256};
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::Isa;
 use crate::disjoint::Disjoint;
@@ -33,6 +33,9 @@ pub struct Scratch {
     a256: Vec<A256Block>,
     #[cfg(target_arch = "x86_64")]
     stream256: Stream256,
+    #[cfg(target_arch = "x86_64")]
+    stream32: Stream32,
+    /// The two above belong to the present call.
     #[cfg(target_arch = "x86_64")]
     has_stream: bool,
     is_finite: Vec<bool>,
@@ -146,6 +149,8 @@ impl Kernels {
             a256,
             #[cfg(target_arch = "x86_64")]
             stream256: scratch.has_stream.then_some(&scratch.stream256),
+            #[cfg(target_arch = "x86_64")]
+            stream32: scratch.has_stream.then_some(&scratch.stream32),
         };
         let jobs: &[MatmulJob<'_>] = jobs;
         let run = Run {
@@ -237,9 +242,9 @@ impl Scratch {
         self.has_stream = false;
         if let Isa::Avx512(token) = isa
             && n_tokens <= STREAM_TOKENS
-            && !self.a256.is_empty()
         {
             self.stream256.fill(token, &self.a256, n_tokens);
+            self.stream32.fill(&self.a32, n_tokens);
             self.has_stream = true;
         }
     }
@@ -276,9 +281,9 @@ impl Scratch {
 fn chunk_rows(weight: &Matrix<'_>, n_tokens: usize, total_bytes: usize, n_threads: usize) -> usize {
     let by_bytes = |target: usize| (target / weight.row_bytes().max(1)).max(16) / 16 * 16;
     match n_tokens {
-        ..=STREAM_TOKENS => by_bytes((total_bytes / (n_threads * 6)).clamp(24 << 10, 256 << 10)),
-        ..=32 => by_bytes((total_bytes / (n_threads * 4)).clamp(16 << 10, 128 << 10)),
-        ..=96 => 32,
+        0..=STREAM_TOKENS => by_bytes((total_bytes / (n_threads * 6)).clamp(24 << 10, 256 << 10)),
+        5..=32 => by_bytes((total_bytes / (n_threads * 4)).clamp(16 << 10, 128 << 10)),
+        33..=96 => 32,
         _ => 64,
     }
 }

@@ -135,7 +135,7 @@ impl WeightType {
 
     /// Bytes of a row; none when the row would end inside a block or its size overflows.
     pub const fn row_bytes(self, cols: usize) -> Option<usize> {
-        if cols % self.block_len() != 0 {
+        if !cols.is_multiple_of(self.block_len()) {
             return None;
         }
         (cols / self.block_len()).checked_mul(self.block_bytes())

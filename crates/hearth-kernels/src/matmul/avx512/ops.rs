@@ -101,36 +101,6 @@ pub(super) unsafe fn transpose_16x32(from: *const u8, row_bytes: usize) -> [__m5
     ])
 }
 
-/// As [`transpose_16x32`] for 16 bytes and 16 more `distance` bytes on: registers 0..4 and 4..8.
-///
-/// # Safety
-/// Both runs of 16 bytes are readable in each row.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(super) unsafe fn transpose_16x16x2(
-    from: *const u8,
-    row_bytes: usize,
-    distance: usize,
-) -> [__m512i; 8] {
-    let pair = |r: usize| {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let (a, b) = (from.add(r * row_bytes), from.add((r + 4) * row_bytes));
-            load_4x16([a, a.add(distance), b, b.add(distance)])
-        }
-    };
-    transpose([
-        pair(0),
-        pair(1),
-        pair(2),
-        pair(3),
-        pair(8),
-        pair(9),
-        pair(10),
-        pair(11),
-    ])
-}
-
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn transpose(y: [__m512i; 8]) -> [__m512i; 8] {
@@ -194,7 +164,37 @@ pub(super) unsafe fn halves_of_rows(from: *const u8, row_bytes: usize) -> __m512
     _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(bits.as_ptr().cast()) })
 }
 
-/// `((a & b) | c)`-style merge of bits: `a | (b & mask)`.
+/// The halves at N addresses `stride` bytes apart, as single precision.
+///
+/// # Safety
+/// Two bytes are readable at each, and the processor has F16C.
+#[inline]
+#[target_feature(enable = "f16c")]
+pub(super) unsafe fn read_halves<const N: usize>(from: *const u8, stride: usize) -> [f32; N] {
+    const { assert!(N.is_multiple_of(8)) };
+    let mut out = [0f32; N];
+    for (group, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        let mut bits = [0u16; 8];
+        for (i, bits) in bits.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *bits = unsafe {
+                from.add((group * 8 + i) * stride)
+                    .cast::<u16>()
+                    .read_unaligned()
+            };
+        }
+        // SAFETY: 16 readable and 32 writable bytes.
+        unsafe {
+            _mm256_storeu_ps(
+                out.as_mut_ptr(),
+                _mm256_cvtph_ps(_mm_loadu_si128(bits.as_ptr().cast())),
+            )
+        };
+    }
+    out
+}
+
+/// The bits of `a`, and those of `b` that `mask` has.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn or_masked(a: __m512i, b: __m512i, mask: __m512i) -> __m512i {
@@ -217,4 +217,15 @@ pub(super) fn sum_registers(a: __m512i, b: __m512i, c: __m512i, d: __m512i) -> _
     let v = sum_lanes(a, b, c, d);
     let v = _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64::<1>(v));
     _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v))
+}
+
+/// Asks for a cache line, to L2: what is asked for early must not push out of L1 what is in use.
+#[inline(always)]
+#[allow(
+    unused_unsafe,
+    reason = "the intrinsic became safe after our minimum version"
+)]
+pub(super) fn prefetch_line(at: *const u8) {
+    // SAFETY: a prefetch of any address is allowed and never faults.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
 }

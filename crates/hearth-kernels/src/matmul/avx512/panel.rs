@@ -5,14 +5,14 @@
 //! with a tile of tokens; this file blocks rows and tokens for the caches and handles what is left at the edges.
 
 use super::super::{OutRows, RowTask, ThreadScratch};
+use super::ops::prefetch_line;
 use crate::activation::ActBatch;
-use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 
 /// Rows of one unpacked group: the 32-bit lanes of a register.
 pub(super) const LANES: usize = 16;
 
-/// Most tokens of a tile: their accumulators, the pair sums of the present sub-blocks and one register of weights make 17 or 25
-/// of the 32 registers.
+/// Most tokens of a tile. Each takes a register for the sums of the present sub-blocks, one for those of the super-block and
+/// one for its minimums: 24 of 32.
 pub(super) const TILE: usize = 8;
 
 /// Tokens whose outputs of one panel stay in L2 (128 KiB with 64 rows).
@@ -56,8 +56,8 @@ pub(super) trait PanelFormat {
 /// Rows of a panel: more rows amortise the reading of activations, fewer keep few tokens' work balanced.
 fn panel_rows(n_tokens: usize) -> usize {
     match n_tokens {
-        ..=32 => 16,
-        ..=96 => 32,
+        0..=32 => 16,
+        33..=96 => 32,
         _ => 64,
     }
 }
@@ -207,14 +207,7 @@ impl<F: PanelFormat> Work<'_, F> {
         for row in 0..rows.len() {
             for line in 0..F::UNIT_BYTES.div_ceil(64) {
                 let at = first.wrapping_add(row * row_bytes + line * 64);
-                // SAFETY: a prefetch of any address is allowed and never faults.
-                #[allow(
-                    unused_unsafe,
-                    reason = "safe since Rust 1.95, unsafe in our minimum version"
-                )]
-                unsafe {
-                    _mm_prefetch::<_MM_HINT_T1>(at.cast())
-                };
+                prefetch_line(at);
             }
         }
     }

@@ -5,8 +5,8 @@
 //! file then runs the canonical chain of each row over its terms.
 
 use super::super::{OutRows, RowTask, ThreadScratch};
+use super::ops::prefetch_line;
 use crate::activation::{Stream256, StreamToken};
-use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 
 /// How far ahead of the present address memory is asked for.
 const AHEAD: usize = 8 << 10;
@@ -103,7 +103,7 @@ unsafe fn rows_of<F: StreamFormat, const T: usize>(
 }
 
 /// Distance from `from` to the address to prefetch: [`AHEAD`], or what lies as far behind the seam to the next chunk.
-fn prefetch_distance(from: *const u8, data: &[u8], next: &[u8]) -> usize {
+pub(super) fn prefetch_distance(from: *const u8, data: &[u8], next: &[u8]) -> usize {
     let end = data.as_ptr_range().end.addr();
     let target = from.addr() + AHEAD;
     if target < end || next.is_empty() {
@@ -117,14 +117,7 @@ fn prefetch_distance(from: *const u8, data: &[u8], next: &[u8]) -> usize {
 pub(super) fn prefetch(from: *const u8, ahead: usize, n_lines: usize) {
     for line in 0..n_lines {
         let at = from.wrapping_add(ahead).wrapping_add(line * 64);
-        // SAFETY: a prefetch of any address is allowed and never faults.
-        #[allow(
-            unused_unsafe,
-            reason = "safe since Rust 1.95, unsafe in our minimum version"
-        )]
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T1>(at.cast())
-        };
+        prefetch_line(at);
     }
 }
 
