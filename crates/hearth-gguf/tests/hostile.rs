@@ -48,6 +48,16 @@ fn the_well_formed_file_opens() -> Result<(), GgufError> {
     Ok(())
 }
 
+/// Versions 2 and 3 differ in nothing but what big-endian files may do.
+#[test]
+fn version_2_is_read_as_version_3() -> Result<(), GgufError> {
+    let mut bytes = well_formed();
+    bytes[4] = 2;
+    let gguf = Gguf::from_vec(bytes)?;
+    assert_eq!((gguf.version(), gguf.tensors().len()), (2, 1));
+    Ok(())
+}
+
 #[test]
 fn every_hostile_file_causes_the_error_meant_for_it() {
     let mut failures = Vec::new();
