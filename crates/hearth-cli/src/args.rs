@@ -1,0 +1,465 @@
+//! Every command and flag, defined once.
+//!
+//! Help, shell completions and the man page are all made from these definitions, so a flag is one item: its name, its
+//! range, its default and the sentence that teaches it stand together. Values are checked for range here; what they mean
+//! is decided in `commands/`.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Run open-weight language models on your own computer.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hearth",
+    version,
+    about = "Run open-weight language models on your own computer",
+    long_about = "Run open-weight language models on your own computer.\n\n\
+        Without a command, hearth chats with `spark`, a small model that is part of the program: no download, no \
+        account, no network. With text on standard input it answers once and ends.",
+    after_help = "Start here:\n  hearth                            chat with the built-in model\n  \
+        hearth run model.gguf \"Hello\"     ask a model file one question\n  \
+        hearth show model.gguf            what is inside a model file\n\n\
+        Environment:\n  HEARTH_CPU   scalar, portable, avx2 or avx512: use this instruction set instead of the best one\n  \
+        NO_COLOR     any value: no colours",
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What to do; nothing means: chat with the built-in model
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Print the causes behind an error, and what hearth chose for itself
+    #[arg(long, global = true)]
+    pub verbose: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Ask a model one question, or chat with it
+    Run(RunArgs),
+    /// Show what a model file contains: metadata, tensors, the plan
+    Show(ShowArgs),
+    /// Measure how fast a model reads and writes on this machine
+    Bench(BenchArgs),
+    /// Print the model's raw scores for the next token (for tests and tools)
+    Logits(LogitsArgs),
+    /// Turn text from standard input into token ids (for tests and tools)
+    Tokenize(TokenizeArgs),
+    /// Turn token ids back into text (for tests and tools)
+    Detokenize(DetokenizeArgs),
+    /// Render a chat template with a context from standard input (for tests and tools)
+    Template(TemplateArgs),
+    /// Print the completion script for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page (roff; view it with: hearth man | man -l -)
+    Man,
+}
+
+const MODEL_HELP: &str =
+    "A GGUF file (a path with a slash, or ending in .gguf), or `spark`, the built-in model";
+
+/// `hearth run`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  hearth run ./model.gguf \"Why is the sky blue?\"\n  \
+        git diff | hearth run ./model.gguf \"Summarise this change\"\n  \
+        hearth run spark                              chat; Ctrl-D leaves"
+)]
+pub struct RunArgs {
+    #[arg(help = MODEL_HELP)]
+    pub model: OsString,
+
+    /// What to say; text from standard input is added after a blank line. Without either: a chat
+    pub prompt: Option<String>,
+
+    /// Continue the prompt as plain text: no chat template, no roles
+    #[arg(long)]
+    pub raw: bool,
+
+    /// Instructions that stand before the conversation
+    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
+    pub system: Option<String>,
+
+    /// Stop an answer after this many tokens; the default is what the context has room for
+    #[arg(long, value_name = "N", value_parser = parse_positive)]
+    pub max_tokens: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+
+    /// Stop before this text would be printed; may be given several times
+    #[arg(long, value_name = "TEXT", action = clap::ArgAction::Append)]
+    pub stop: Vec<String>,
+
+    #[command(flatten)]
+    pub machine: MachineArgs,
+
+    /// Print speeds and counts on standard error when done
+    #[arg(long)]
+    pub stats: bool,
+}
+
+/// How the next token is chosen. Filters apply in the order listed here.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Choosing tokens")]
+pub struct SamplingArgs {
+    /// How daring: 0 always takes the likeliest token, 1 draws as the model was trained, more is wilder
+    #[arg(long, value_name = "T", default_value_t = 0.8, value_parser = parse_temperature)]
+    pub temperature: f32,
+
+    /// Keep only the N likeliest tokens; 0 keeps all
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    pub top_k: u32,
+
+    /// Keep only tokens about as surprising as the model expects, up to this share of probability; 1 keeps all
+    #[arg(long, value_name = "P", default_value_t = 1.0, value_parser = parse_probability)]
+    pub typical: f32,
+
+    /// Keep the likeliest tokens that together reach this probability; 1 keeps all
+    #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = parse_probability)]
+    pub top_p: f32,
+
+    /// Drop tokens less likely than this share of the likeliest one; 0 drops none
+    #[arg(long, value_name = "P", default_value_t = 0.05, value_parser = parse_probability)]
+    pub min_p: f32,
+
+    /// Make tokens that occurred before less likely; 1 changes nothing, 1.1 is mild
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = parse_repeat_penalty)]
+    pub repeat_penalty: f32,
+
+    /// Lower a token's score by this much for each time it occurred (-2 to 2)
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = parse_penalty)]
+    pub frequency_penalty: f32,
+
+    /// Lower a token's score by this much once it occurred at all (-2 to 2)
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = parse_penalty)]
+    pub presence_penalty: f32,
+
+    /// Add BIAS to the score of token ID, for example 42=-5; -inf forbids it; may be given several times
+    #[arg(long, value_name = "ID=BIAS", action = clap::ArgAction::Append, value_parser = parse_logit_bias)]
+    pub logit_bias: Vec<(u32, f32)>,
+
+    /// Draw the same tokens again: same file, prompt, flags and seed give the same text on every machine
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+/// What of the machine is used. None of it changes a single bit of the result, except the type of the keys and values.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Machine")]
+pub struct MachineArgs {
+    /// Tokens the conversation may hold; the default is what the model was trained for
+    #[arg(long, value_name = "N", value_parser = parse_positive)]
+    pub context: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// Threads, key/value type and chunk: shared by every command that computes.
+#[derive(Debug, Clone, Args)]
+pub struct ComputeArgs {
+    /// Threads to compute with; the default is the number of physical cores
+    #[arg(short = 't', long, value_name = "N", value_parser = parse_threads)]
+    pub threads: Option<NonZeroUsize>,
+
+    /// Type in which attention keys and values are kept: f16 takes half the memory of f32, the reference
+    #[arg(long, value_name = "TYPE", value_enum, default_value_t = KvArg::F16)]
+    pub kv: KvArg,
+
+    /// Prompt tokens per step; smaller steps answer Ctrl-C sooner, larger ones are faster
+    #[arg(long, value_name = "N", value_parser = parse_chunk)]
+    pub chunk: Option<NonZeroUsize>,
+}
+
+/// Types of kept keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KvArg {
+    /// 16-bit floats
+    F16,
+    /// 32-bit floats
+    F32,
+}
+
+/// `hearth show`
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    #[arg(help = MODEL_HELP)]
+    pub model: OsString,
+
+    /// Also print the plan: the operations of one step, in order
+    #[arg(long)]
+    pub plan: bool,
+
+    /// Also print every tensor: name, shape, type, bytes
+    #[arg(long)]
+    pub tensors: bool,
+
+    /// Print everything as one JSON object, arrays of metadata in full
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hearth bench`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The prompt is random tokens from a fixed seed, so speeds of two machines can be compared.\n\
+        pp is reading a prompt (many tokens per step), tg is writing (one token per step)."
+)]
+pub struct BenchArgs {
+    #[arg(help = MODEL_HELP)]
+    pub model: OsString,
+
+    /// Tokens of the prompt that is read; 0 skips this part
+    #[arg(
+        short = 'p',
+        long = "prompt-tokens",
+        value_name = "N",
+        default_value_t = 512
+    )]
+    pub prompt_tokens: usize,
+
+    /// Tokens that are written; 0 skips this part
+    #[arg(
+        short = 'n',
+        long = "new-tokens",
+        value_name = "N",
+        default_value_t = 64
+    )]
+    pub new_tokens: usize,
+
+    /// Repetitions after a warm-up run; the median and the spread are reported
+    #[arg(long, value_name = "R", default_value = "3", value_parser = parse_positive)]
+    pub reps: NonZeroUsize,
+
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hearth logits`
+#[derive(Debug, Args)]
+pub struct LogitsArgs {
+    #[arg(help = MODEL_HELP)]
+    pub model: OsString,
+
+    /// Token ids, separated by commas: 1,2,3
+    #[arg(long, value_name = "IDS", value_delimiter = ',', required = true)]
+    pub tokens: Vec<u32>,
+
+    /// Print the scores after every token, not only the last
+    #[arg(long)]
+    pub all: bool,
+
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+
+    /// Print {"logits":[...]}; with --all one list per token. Floats read back to the same bits
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hearth tokenize`
+#[derive(Debug, Args)]
+pub struct TokenizeArgs {
+    #[arg(help = MODEL_HELP)]
+    pub model: OsString,
+
+    /// Do not add the special tokens that the model puts around a text
+    #[arg(long)]
+    pub no_special: bool,
+
+    /// Read the text of special tokens, such as <|im_start|>, as those tokens
+    #[arg(long)]
+    pub parse_special: bool,
+
+    /// Print {"tokens":[...],"pieces":[...]}; a piece that is not UTF-8 is a list of bytes
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hearth detokenize`
+#[derive(Debug, Args)]
+pub struct DetokenizeArgs {
+    #[arg(help = MODEL_HELP)]
+    pub model: OsString,
+
+    /// Token ids, separated by commas: 1,2,3
+    #[arg(long, value_name = "IDS", value_delimiter = ',', required = true)]
+    pub tokens: Vec<u32>,
+
+    /// Print {"text":"..."}
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hearth template`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Standard input is a JSON object: either the template's context (messages, tools,\n\
+        add_generation_prompt, ...) or {\"context\": {...}, \"now\": \"2024-06-12T10:00:00\"}."
+)]
+pub struct TemplateArgs {
+    #[arg(
+        help = "Take the template of this model: a GGUF file, or `spark`",
+        required_unless_present = "file"
+    )]
+    pub model: Option<OsString>,
+
+    /// Take the template from this file instead of a model
+    #[arg(long, value_name = "FILE", conflicts_with = "model")]
+    pub file: Option<PathBuf>,
+
+    /// Print {"text":"..."}, or {"error":"..."} when the template raised an error
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hearth completions`
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell to complete in
+    pub shell: clap_complete::Shell,
+}
+
+fn parse_number<T: std::str::FromStr>(text: &str, what: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("not {what}"))
+}
+
+fn parse_positive(text: &str) -> Result<NonZeroUsize, String> {
+    parse_number(text, "a whole number of at least 1")
+}
+
+/// More threads than any machine has cores only wastes memory; the bound catches slips such as a pasted number.
+fn parse_threads(text: &str) -> Result<NonZeroUsize, String> {
+    match parse_positive(text)? {
+        n if n.get() <= 1024 => Ok(n),
+        _ => Err("more than 1024 threads".into()),
+    }
+}
+
+/// A step's buffers grow with its tokens; 16384 is far above where reading gets no faster.
+fn parse_chunk(text: &str) -> Result<NonZeroUsize, String> {
+    match parse_positive(text)? {
+        n if n.get() <= 16_384 => Ok(n),
+        _ => Err("more than 16384 tokens per step".into()),
+    }
+}
+
+fn parse_in(text: &str, low: f32, high: f32) -> Result<f32, String> {
+    let value: f32 = parse_number(text, "a number")?;
+    if (low..=high).contains(&value) {
+        Ok(value)
+    } else {
+        Err(format!("must lie between {low} and {high}"))
+    }
+}
+
+fn parse_temperature(text: &str) -> Result<f32, String> {
+    parse_in(text, 0.0, 100.0)
+}
+
+fn parse_probability(text: &str) -> Result<f32, String> {
+    parse_in(text, 0.0, 1.0)
+}
+
+fn parse_repeat_penalty(text: &str) -> Result<f32, String> {
+    match parse_in(text, 0.0, 10.0)? {
+        0.0 => Err("must be more than 0".into()),
+        value => Ok(value),
+    }
+}
+
+fn parse_penalty(text: &str) -> Result<f32, String> {
+    parse_in(text, -2.0, 2.0)
+}
+
+fn parse_logit_bias(text: &str) -> Result<(u32, f32), String> {
+    let (id, bias) = text
+        .split_once('=')
+        .ok_or("expected ID=BIAS, for example 42=-5")?;
+    let id = parse_number(id, "a token id before the equals sign")?;
+    let bias: f32 = parse_number(bias, "a number after the equals sign")?;
+    if bias.is_nan() || bias == f32::INFINITY {
+        return Err("the bias must be a number, or -inf".into());
+    }
+    Ok((id, bias))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_and_argument_explains_itself() {
+        fn check(command: &clap::Command, silent: &mut Vec<String>) {
+            for argument in command.get_arguments() {
+                if argument.get_help().is_none() {
+                    silent.push(format!("{} {}", command.get_name(), argument.get_id()));
+                }
+            }
+            command.get_subcommands().for_each(|sub| check(sub, silent));
+        }
+        let mut silent = Vec::new();
+        check(&Cli::command(), &mut silent);
+        assert!(silent.is_empty(), "no help text: {silent:?}");
+    }
+
+    #[test]
+    fn threads_are_t_everywhere() {
+        for command in Cli::command().get_subcommands() {
+            for argument in command
+                .get_arguments()
+                .filter(|argument| argument.get_id() == "threads")
+            {
+                assert_eq!(argument.get_short(), Some('t'), "in {}", command.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn logit_bias_takes_minus_infinity_and_nothing_stranger() {
+        assert_eq!(parse_logit_bias("7=-inf"), Ok((7, f32::NEG_INFINITY)));
+        assert_eq!(parse_logit_bias("7=0.5"), Ok((7, 0.5)));
+        for bad in [
+            "7",
+            "=1",
+            "x=1",
+            "7=",
+            "7=nan",
+            "7=inf",
+            "-1=2",
+            "4294967296=1",
+        ] {
+            assert!(parse_logit_bias(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_checked_for_range() {
+        assert!(parse_temperature("-1").is_err() && parse_temperature("nan").is_err());
+        assert!(parse_probability("1.5").is_err() && parse_probability("1").is_ok());
+        assert!(parse_repeat_penalty("0").is_err() && parse_repeat_penalty("1.1").is_ok());
+        assert!(
+            parse_threads("0").is_err()
+                && parse_threads("1025").is_err()
+                && parse_threads("4").is_ok()
+        );
+        assert!(parse_chunk("20000").is_err() && parse_penalty("-2").is_ok());
+    }
+}

@@ -1,0 +1,241 @@
+//! One loaded model and how to talk to it: conversation in, streamed answer out.
+
+use std::io::{self, IsTerminal};
+use std::ops::ControlFlow;
+
+use hearth_engine::{
+    Answer, Event, FinishReason, Generator, GeneratorOptions, Request, SamplingParams,
+};
+use hearth_gguf::Gguf;
+use hearth_text::{ChatTemplate, Encode};
+use serde_json::{Value, json};
+
+use crate::args::{RunArgs, SamplingArgs};
+use crate::failure::{Failure, one_line};
+use crate::interrupt::Interrupt;
+use crate::load::{self, PromptBar};
+use crate::model_ref::ModelRef;
+use crate::printer::{self, Output, Visible};
+
+/// A model ready to answer, with the settings of its answers.
+pub struct Session {
+    generator: Generator,
+    template: Option<ChatTemplate>,
+    settings: Request,
+    interrupt: Interrupt,
+    shows_stats: bool,
+}
+
+impl Session {
+    /// Loads the model that `hearth run` was asked for.
+    pub fn load(args: RunArgs, is_verbose: bool) -> Result<Session, Failure> {
+        let interrupt = Interrupt::install()?;
+        let model = ModelRef::parse(&args.model)?;
+        let gguf = model.open()?;
+        let template = if args.raw {
+            None
+        } else {
+            chat_template(&gguf, &args)?
+        };
+        let compute = &args.machine.compute;
+        let options = GeneratorOptions {
+            n_ctx: args.machine.context.map(|n| n.get()),
+            kv_type: load::kv_type(compute.kv),
+            chunk: compute.chunk.map_or(load::DEFAULT_CHUNK, |n| n.get()),
+            max_logits: 1,
+        };
+        let generator = Generator::load(gguf.clone(), load::kernels(compute)?, options)?;
+        let settings = Request {
+            max_tokens: args.max_tokens.map(|n| n.get()),
+            stop: args.stop,
+            sampling: sampling(args.sampling),
+            ..Request::new(Vec::new())
+        };
+        for notice in generator.tokenizer().notices() {
+            printer::note(format!("note: {}", one_line(notice)));
+        }
+        load::warm_up(&gguf, &interrupt)?;
+        let session = Session {
+            generator,
+            template,
+            settings,
+            interrupt,
+            shows_stats: args.stats,
+        };
+        if is_verbose {
+            session.describe(&model);
+        }
+        Ok(session)
+    }
+
+    /// Whether the model has turns; without them it can only continue text.
+    pub fn has_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// Ctrl-C as this session sees it.
+    pub fn interrupt(&self) -> &Interrupt {
+        &self.interrupt
+    }
+
+    fn describe(&self, model: &ModelRef) {
+        let kernels = self.generator.kernels();
+        printer::note(format!(
+            "{model}: {} threads, level {}, context of {} tokens",
+            kernels.n_threads(),
+            kernels.level(),
+            self.generator.model().n_ctx()
+        ));
+    }
+
+    /// The tokens of a plain text.
+    pub fn raw_tokens(&self, text: &str) -> Vec<u32> {
+        self.generator.encode(text)
+    }
+
+    /// The tokens of a conversation whose next turn is the model's.
+    pub fn chat_tokens(&self, messages: &[Value]) -> Result<Vec<u32>, Failure> {
+        let template = self
+            .template
+            .as_ref()
+            .expect("the caller asked has_template");
+        let tokenizer = self.generator.tokenizer();
+        let special = |id: Option<u32>| {
+            let bytes = id.and_then(|id| tokenizer.piece(id)).unwrap_or_default();
+            String::from_utf8_lossy(bytes).into_owned()
+        };
+        let context = json!({
+            "messages": messages,
+            "tools": null,
+            "documents": null,
+            "add_generation_prompt": true,
+            "bos_token": special(tokenizer.bos()),
+            "eos_token": special(tokenizer.eos()),
+        });
+        let text = template.render(&context, None)?;
+        // The template writes the special tokens itself, the one at the start included.
+        Ok(tokenizer.encode(
+            &text,
+            Encode {
+                add_special: false,
+                parse_special: true,
+            },
+        ))
+    }
+
+    /// Writes the answer to standard output as it comes.
+    pub fn answer(&mut self, prompt: Vec<u32>, output: &mut Output) -> Result<Answer, Failure> {
+        let request = Request {
+            prompt,
+            ..self.settings.clone()
+        };
+        let mut bar = PromptBar::default();
+        let visible = Visible::new(io::stdout().is_terminal());
+        let mut failure = None;
+        let interrupt = self.interrupt.clone();
+        let result = self.generator.generate(&request, &mut |event| {
+            match event {
+                Event::Prefill { n_done, n_total } => bar.update(n_done, n_total),
+                Event::Text(text) => {
+                    let written = output
+                        .bytes(visible.filter(text).as_bytes())
+                        .and_then(|()| output.flush());
+                    failure = written.err();
+                }
+                _ => {}
+            }
+            if failure.is_some() || interrupt.is_set() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        bar.finish();
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        let answer = result?;
+        if !answer.text.ends_with('\n') {
+            output.line("")?;
+        }
+        output.flush()?;
+        self.remark(&request, &answer);
+        Ok(answer)
+    }
+
+    /// What a reader of the answer must know besides it.
+    fn remark(&self, request: &Request, answer: &Answer) {
+        let n_ctx = self.generator.model().n_ctx();
+        let is_full = request.prompt.len() + answer.tokens.len() >= n_ctx;
+        if answer.finish == FinishReason::Length && is_full {
+            printer::note(format!(
+                "note: the context of {n_ctx} tokens is full, so the answer ends here"
+            ));
+        }
+        if self.shows_stats {
+            self.print_stats(answer);
+        }
+    }
+
+    fn print_stats(&self, answer: &Answer) {
+        let stats = &answer.statistics;
+        let kernels = self.generator.kernels();
+        let reused = if stats.n_reused > 0 {
+            format!(" ({} of them known)", stats.n_reused)
+        } else {
+            String::new()
+        };
+        printer::note(format!(
+            "prompt   {} tokens{reused} in {:.2} s, {:.1} tokens/s",
+            stats.n_prompt,
+            stats.prefill.as_secs_f64(),
+            stats.prefill_tok_s()
+        ));
+        printer::note(format!(
+            "answer   {} tokens in {:.2} s, {:.1} tokens/s; ended by {}",
+            stats.n_drawn,
+            stats.decode.as_secs_f64(),
+            stats.decode_tok_s(),
+            answer.finish.name()
+        ));
+        printer::note(format!(
+            "machine  {} threads, level {}",
+            kernels.n_threads(),
+            kernels.level()
+        ));
+        printer::note(format!("seed     {}", stats.seed));
+    }
+}
+
+/// The model's own template. A model without one completes plain text, and says so.
+fn chat_template(gguf: &Gguf, args: &RunArgs) -> Result<Option<ChatTemplate>, Failure> {
+    let template = ChatTemplate::from_metadata(gguf.metadata())?;
+    if template.is_none() {
+        if args.system.is_some() {
+            return Err(Failure::input(
+                "this model has no chat template, so it cannot take --system",
+            )
+            .hint("leave --system out and write the instructions into the prompt"));
+        }
+        printer::note(
+            "note: this model has no chat template; it continues the prompt as plain text",
+        );
+    }
+    Ok(template)
+}
+
+fn sampling(args: SamplingArgs) -> SamplingParams {
+    SamplingParams {
+        temperature: args.temperature,
+        top_k: args.top_k as usize,
+        top_p: args.top_p,
+        min_p: args.min_p,
+        typical: args.typical,
+        repeat_penalty: args.repeat_penalty,
+        frequency_penalty: args.frequency_penalty,
+        presence_penalty: args.presence_penalty,
+        logit_bias: args.logit_bias,
+        seed: args.seed,
+        ..SamplingParams::default()
+    }
+}
