@@ -9,7 +9,7 @@
 /// # Safety
 /// The type must consist of `u8` and `i8` arrays only (alignment 1, no padding, every bit pattern valid), so that
 /// any `size_of::<Self>()` bytes are a block. `block!` declares such types and nothing else implements this.
-pub(crate) unsafe trait Block: Sized {
+pub(crate) unsafe trait Block: Copy {
     /// Bytes of one block.
     const BYTES: usize = size_of::<Self>();
 
@@ -19,6 +19,13 @@ pub(crate) unsafe trait Block: Sized {
         // SAFETY: the slice is exactly as long as Self, whose alignment is 1 and whose every bit pattern is valid
         // (contract of this trait); the lifetime is that of `bytes`.
         unsafe { &*bytes.as_ptr().cast::<Self>() }
+    }
+
+    /// Views the first `N` blocks of `bytes`, if there are as many.
+    fn view_run<const N: usize>(bytes: &[u8]) -> Option<&[Self; N]> {
+        let bytes = bytes.get(..N * Self::BYTES)?;
+        // SAFETY: the slice is exactly as long as the array; the rest as in `view`.
+        Some(unsafe { &*bytes.as_ptr().cast::<[Self; N]>() })
     }
 }
 

@@ -253,7 +253,7 @@ pub(crate) fn dot256(ty: WeightType, block: &[u8], q: &[i8; 256], e: &[u8; 8]) -
 /// When `bytes` is not a whole number of blocks of `ty`, or `out` is not their number of weights.
 pub fn dequantize(ty: WeightType, bytes: &[u8], out: &mut [f32]) {
     assert!(
-        bytes.len() % ty.block_bytes() == 0
+        bytes.len().is_multiple_of(ty.block_bytes())
             && out.len() == bytes.len() / ty.block_bytes() * ty.block_len(),
         "{} bytes of {ty} are not {} weights",
         bytes.len(),

@@ -36,21 +36,21 @@ pub(crate) fn kernel(ty: WeightType) -> Option<RowKernel> {
     )
 }
 
-/// Chooses between reading the matrix like a tape and unpacking it for many tokens.
+/// Chooses between reading the matrix like a tape and unpacking it for many tokens, which pays from three on.
 ///
 /// # Safety
 /// The processor has AVX2, FMA and F16C.
-unsafe fn rows<S: Strips, P: Panels>(
-    task: &RowTask<'_>,
-    out: &mut OutRows,
-    scratch: &mut ThreadScratch,
-) {
+unsafe fn rows<S, P>(task: &RowTask<'_>, out: &mut OutRows, scratch: &mut ThreadScratch)
+where
+    S: Strips<1> + Strips<2>,
+    P: Panels,
+{
     // SAFETY: the caller's promise.
     unsafe {
-        if task.acts.n_tokens == 1 {
-            stream::rows::<S>(task, out, scratch);
-        } else {
-            panel::rows::<P>(task, out, scratch);
+        match task.acts.n_tokens {
+            1 => stream::rows::<S, 1>(task, out, scratch),
+            2 => stream::rows::<S, 2>(task, out, scratch),
+            _ => panel::rows::<P>(task, out, scratch),
         }
     }
 }

@@ -110,14 +110,31 @@ fn unpack<P: Panels>(
         let row = |lane: usize| (p * LANES + lane).min(n_rows - 1);
         let rows: [&[u8]; LANES] =
             std::array::from_fn(|lane| task.weight.row(task.rows.start + first + row(lane)));
-        for row in rows {
-            let next = row.as_ptr().wrapping_add(end).cast::<i8>();
+        for lane in 0..LANES {
+            let next = upcoming(task, first + row(lane), end);
             for line in 0..step_bytes.div_ceil(64) {
-                _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(line * 64));
+                _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(line * 64).cast());
             }
         }
         // SAFETY: this function has the features.
         unsafe { P::unpack(rows.map(|row| &row[start..end]), panel) };
+    }
+}
+
+/// Where the bytes lie that follow byte `end` of a row in this walk: in the row, then in the row that takes its place
+/// in the next panels, which may be another task's. The address is for prefetching only.
+#[inline(always)]
+fn upcoming(task: &RowTask<'_>, row: usize, end: usize) -> *const u8 {
+    let row_bytes = task.weight.row_bytes();
+    let data = task.data();
+    let at = if end < row_bytes {
+        row * row_bytes + end
+    } else {
+        (row + PANELS * LANES) * row_bytes
+    };
+    match at.checked_sub(data.len()) {
+        None => data.as_ptr().wrapping_add(at),
+        Some(past) => task.next.as_ptr().wrapping_add(past),
     }
 }
 

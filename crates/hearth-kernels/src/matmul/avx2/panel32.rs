@@ -3,6 +3,11 @@
 //! As in [`super::panel256`], weights become unsigned bytes where an offset makes them small enough, else words. Each
 //! block ends in floating point: its dot times the step, fused into the row's sum, in the order of the blocks.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "a tile is a matrix of rows and tokens; indices keep its loops readable"
+)]
+
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 

@@ -1,11 +1,11 @@
-//! One token with super-blocks of 256 and activations in the format A256.
+//! Few tokens with super-blocks of 256 and activations in the format A256.
 
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
 use super::panel256::Unpack;
-use super::stream::{Ahead, STRIP, Strips, sums_of_4};
-use super::vec::{half_quads, load, table};
+use super::stream::{STRIP, Strip, Strips, columns_of_rows, sums_of_4};
+use super::vec::{half_quads, load, store_ps, table};
 use crate::activation::A256Block;
 use crate::matmul::RowTask;
 
@@ -33,99 +33,92 @@ const GROUP: usize = 4;
 /// The family of these formats.
 pub(super) struct SuperStrips<B>(PhantomData<B>);
 
-impl<B: Stream> Strips for SuperStrips<B> {
-    /// A term per super-block of a strip, padded to whole groups, and a base per super-block of a row.
+/// Floats for the terms of a strip of rows of `n` super-blocks: whole groups, and room to read eight at the end.
+fn terms_len(n: usize) -> usize {
+    STRIP * n + 8
+}
+
+impl<B: Stream, const N: usize> Strips<N> for SuperStrips<B> {
     fn scratch_len(n_cols: usize) -> usize {
-        (STRIP + 1) * (n_cols / 256) + GROUP
+        N * terms_len(n_cols / 256)
     }
 
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn prepare(task: &RowTask<'_>, scratch: &mut [f32]) {
-        for (base, act) in scratch.iter_mut().zip(task.acts.a256) {
-            *base = act.base;
-        }
-    }
+    unsafe fn prepare(_: &RowTask<'_>, _: &mut [f32]) {}
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn strip(
         task: &RowTask<'_>,
-        strip: &[u8],
-        ahead: Ahead<'_>,
+        strip: Strip<'_>,
         scratch: &mut [f32],
-        out: &mut [f32],
-    ) {
-        let acts = task.acts.a256;
-        let (bases, terms) = scratch.split_at_mut(acts.len());
-        let n_blocks = strip.len() / B::BYTES;
+    ) -> [[f32; STRIP]; N] {
+        let n = task.acts.n_cols / 256;
+        let acts = &task.acts.a256.as_chunks::<N>().0[..n];
+        let n_blocks = strip.bytes.len() / B::BYTES;
         let mut act = 0;
-        for (group, terms) in terms.as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {
-            let first = group * GROUP;
-            if first >= n_blocks {
-                break;
+        for first in (0..n_blocks).step_by(GROUP) {
+            strip.prefetch::<B, GROUP>(first);
+            let mut padding = None;
+            let blocks: &[B; GROUP] = strip.group(first, &mut padding);
+            let mut group_acts = [&acts[0]; GROUP];
+            for to in &mut group_acts {
+                *to = &acts[act];
+                act = if act + 1 == n { 0 } else { act + 1 };
             }
-            ahead.prefetch_group::<B>(first * B::BYTES);
-            // Past the strip's end the last block is taken again; its terms are not used.
-            let blocks: [&B; GROUP] = std::array::from_fn(|i| {
-                B::view(&strip[(first + i).min(n_blocks - 1) * B::BYTES..])
-            });
-            let acts: [&A256Block; GROUP] = std::array::from_fn(|_| {
-                let present = &acts[act];
-                act = if act + 1 == acts.len() { 0 } else { act + 1 };
-                present
-            });
-            group_terms(blocks, acts, terms);
+            let terms = group_terms(blocks, group_acts);
+            for (t, terms) in terms.into_iter().enumerate() {
+                let to = &mut scratch[t * terms_len(n) + first..];
+                let to = to.first_chunk_mut::<GROUP>().expect("whole groups");
+                // SAFETY: the array is 16 bytes.
+                unsafe { _mm_storeu_ps(to.as_mut_ptr(), terms) };
+            }
         }
-        chain(bases, terms, out);
-    }
-}
-
-impl Ahead<'_> {
-    /// As many lines as a group of super-blocks touches.
-    #[inline(always)]
-    fn prefetch_group<B: Stream>(self, at: usize) {
-        match (GROUP * B::BYTES).div_ceil(64) {
-            ..=6 => self.prefetch::<6>(at),
-            7 => self.prefetch::<7>(at),
-            8..=9 => self.prefetch::<9>(at),
-            10..=11 => self.prefetch::<11>(at),
-            _ => self.prefetch::<14>(at),
-        }
+        std::array::from_fn(|t| chain(acts, t, &scratch[t * terms_len(n)..][..terms_len(n)]))
     }
 }
 
 /// `fma(d, f32(sum), −(dmin·f32(min)))` of four super-blocks.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn group_terms<B: Stream>(
-    blocks: [&B; GROUP],
-    acts: [&A256Block; GROUP],
-    terms: &mut [f32; GROUP],
-) {
-    let mut totals = [_mm256_setzero_si256(); GROUP];
-    let mut mins = [_mm256_setzero_si256(); GROUP];
+fn group_terms<B: Stream, const N: usize>(
+    blocks: &[B; GROUP],
+    acts: [&[A256Block; N]; GROUP],
+) -> [__m128; N] {
+    let mut totals = [[_mm256_setzero_si256(); GROUP]; N];
+    let mut mins = [[_mm256_setzero_si256(); GROUP]; N];
     for i in 0..GROUP {
-        (totals[i], mins[i]) = block_sums(blocks[i], acts[i]);
+        // SAFETY: this function has the features.
+        let (columns, scales) = unsafe { (blocks[i].columns(), blocks[i].scales_and_mins()) };
+        for t in 0..N {
+            (totals[t][i], mins[t][i]) = block_sums::<B>(&columns, scales, &acts[i][t]);
+        }
     }
-    let (d, dmin) = half_quads(blocks.map(B::d_and_dmin));
-    let total = _mm_cvtepi32_ps(sums_of_4(totals));
-    let term = if B::HAS_MIN {
-        _mm_fmsub_ps(d, total, _mm_mul_ps(dmin, _mm_cvtepi32_ps(sums_of_4(mins))))
-    } else {
-        _mm_mul_ps(d, total)
-    };
-    // SAFETY: the array is 16 bytes.
-    unsafe { _mm_storeu_ps(terms.as_mut_ptr(), term) };
+    let (d, dmin) = half_quads(std::array::from_fn(|i| blocks[i].d_and_dmin()));
+    let mut terms = [_mm_setzero_ps(); N];
+    for t in 0..N {
+        let total = _mm_cvtepi32_ps(sums_of_4(totals[t]));
+        terms[t] = if B::HAS_MIN {
+            _mm_fmsub_ps(
+                d,
+                total,
+                _mm_mul_ps(dmin, _mm_cvtepi32_ps(sums_of_4(mins[t]))),
+            )
+        } else {
+            _mm_mul_ps(d, total)
+        };
+    }
+    terms
 }
 
 /// Eight partial sums each of Σ scale·2^e·dot, the offset taken back, and of Σ min·2^e·Σq.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn block_sums<B: Stream>(block: &B, act: &A256Block) -> (__m256i, __m256i) {
+fn block_sums<B: Stream>(
+    columns: &[__m256i; 8],
+    (scales, mins): (__m256i, __m256i),
+    act: &A256Block,
+) -> (__m256i, __m256i) {
     let power = powers(&act.e);
-    // SAFETY: this function has the features.
-    let (columns, (scales, mins)) = unsafe { (block.columns(), block.scales_and_mins()) };
     let scales = _mm256_mullo_epi16(scales, power);
     let sums = load(&act.sum16);
     let mut total = match B::OFFSET_LOG2 {
@@ -139,11 +132,7 @@ fn block_sums<B: Stream>(block: &B, act: &A256Block) -> (__m256i, __m256i) {
     // Both halves hold scales 0–7, then 8–15, so that a shuffle inside halves reaches them.
     let low = _mm256_permute4x64_epi64::<0b01_00_01_00>(scales);
     let high = _mm256_permute4x64_epi64::<0b11_10_11_10>(scales);
-    for (j, (w, x)) in columns
-        .into_iter()
-        .zip(act.q.as_chunks::<32>().0)
-        .enumerate()
-    {
+    for (j, (&w, x)) in columns.iter().zip(act.q.as_chunks::<32>().0).enumerate() {
         let x = load(x);
         // No pair of products reaches 2^15, so `vpmaddubsw` does not saturate: 63 · 127 · 2, or 127 · 127 · 2.
         let words = if B::SIGNED {
@@ -178,27 +167,20 @@ fn powers(e: &[u8; 8]) -> __m256i {
     _mm256_cvtepu8_epi16(_mm_shuffle_epi8(_mm256_castsi256_si128(two), e))
 }
 
-/// The canonical chains of a strip: over a row's super-blocks, `acc = fma(base, term, acc)`.
+/// The canonical chains of a strip: over a row's super-blocks, `acc = fma(base, term, acc)`. Rows that a last strip
+/// lacks are computed from what an earlier one left; nobody uses them.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn chain(bases: &[f32], terms: &[f32], out: &mut [f32]) {
-    let n = bases.len();
-    let row = |r: usize| &terms[r * n..(r + 1) * n];
-    let mut acc = [0f32; STRIP];
-    if out.len() == STRIP {
-        let rows: [&[f32]; STRIP] = std::array::from_fn(row);
-        for (i, base) in bases.iter().enumerate() {
-            for (acc, row) in acc.iter_mut().zip(rows) {
-                *acc = base.mul_add(row[i], *acc);
-            }
-        }
-    } else {
-        for (r, acc) in acc.iter_mut().enumerate().take(out.len()) {
-            *acc = bases
-                .iter()
-                .zip(row(r))
-                .fold(0.0, |acc, (base, term)| base.mul_add(*term, acc));
+fn chain<const N: usize>(acts: &[[A256Block; N]], t: usize, terms: &[f32]) -> [f32; STRIP] {
+    let n = acts.len();
+    let mut acc = _mm256_setzero_ps();
+    for (group, acts) in acts.chunks(8).enumerate() {
+        let columns = columns_of_rows(terms, n, group * 8);
+        for (act, column) in acts.iter().zip(columns) {
+            acc = _mm256_fmadd_ps(_mm256_set1_ps(act[t].base), column, acc);
         }
     }
-    out.copy_from_slice(&acc[..out.len()]);
+    let mut out = [0.0; STRIP];
+    store_ps(&mut out, acc);
+    out
 }

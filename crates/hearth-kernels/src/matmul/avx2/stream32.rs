@@ -1,10 +1,10 @@
-//! One token with blocks of 32 and activations in the format A32.
+//! Few tokens with blocks of 32 and activations in the format A32.
 
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
 use super::panel32::Unpack32;
-use super::stream::{Ahead, STRIP, Strips, sums_of_8};
+use super::stream::{STRIP, Strip, Strips, columns_of_rows, sums_of_8};
 use super::vec::{load, load_ps, store_ps};
 use crate::matmul::RowTask;
 
@@ -23,66 +23,66 @@ const GROUP: usize = 8;
 /// The family of these formats.
 pub(super) struct ShortStrips<B>(PhantomData<B>);
 
-/// The parts of the scratch.
-struct Parts<'a> {
-    /// Activations of eight consecutive blocks, for each block of a row to start from: `[n + 8]` of 32 bytes, going
-    /// on from the beginning after the end, as do the next two.
-    q: &'a mut [f32],
+/// The activations of one token. After the last block they begin again, so that from any block eight can be read.
+struct Token<'a> {
+    q: &'a mut [[i8; 32]],
     steps: &'a mut [f32],
-    /// Sums of the activations times the format's offset, as bits.
-    offsets: &'a mut [f32],
+    /// Sums of the activations times the format's offset.
+    offsets: &'a mut [i32],
     /// Sums of the activations times the step.
     sums: &'a mut [f32],
-    /// Scale, minimum and scaled dot of every block of a strip.
-    scales: &'a mut [f32],
-    mins: &'a mut [f32],
+    /// `f32(dot) · step` of every block of a strip.
     dots: &'a mut [f32],
 }
 
-impl<'a> Parts<'a> {
-    fn of(scratch: &'a mut [f32], n_cols: usize) -> Parts<'a> {
-        let n = n_cols / 32;
-        let periodic = n + GROUP;
-        let strip = STRIP * n + GROUP;
-        let (q, rest) = scratch.split_at_mut(periodic * 8);
-        let (steps, rest) = rest.split_at_mut(periodic);
-        let (offsets, rest) = rest.split_at_mut(periodic);
-        let (sums, rest) = rest.split_at_mut(n);
-        let (scales, rest) = rest.split_at_mut(strip);
-        let (mins, rest) = rest.split_at_mut(strip);
-        let (dots, _) = rest.split_at_mut(strip);
-        Parts {
+/// Floats of a [`Token`], for rows of `n` blocks.
+fn token_len(n: usize) -> usize {
+    (n + GROUP) * 11 + strip_len(n)
+}
+
+/// Floats of one number per block of a strip, with room to read eight at the end.
+fn strip_len(n: usize) -> usize {
+    STRIP * n + GROUP
+}
+
+impl<'a> Token<'a> {
+    fn of(scratch: &'a mut [f32], n: usize) -> Token<'a> {
+        let n = n + GROUP;
+        let (q, rest) = scratch.split_at_mut(n * 8);
+        let (steps, rest) = rest.split_at_mut(n);
+        let (offsets, rest) = rest.split_at_mut(n);
+        let (sums, dots) = rest.split_at_mut(n);
+        // SAFETY: bytes and i32 have every bit pattern and no stricter alignment than f32, so nothing is cut off.
+        let (q, offsets) = unsafe { (q.align_to_mut().1, offsets.align_to_mut().1) };
+        Token {
             q,
             steps,
             offsets,
             sums,
-            scales,
-            mins,
             dots,
         }
     }
 }
 
-impl<B: Stream32> Strips for ShortStrips<B> {
+impl<B: Stream32, const N: usize> Strips<N> for ShortStrips<B> {
+    /// The tokens, then scales and minima of a strip.
     fn scratch_len(n_cols: usize) -> usize {
-        let n = n_cols / 32;
-        (n + GROUP) * 10 + n + 3 * (STRIP * n + GROUP)
+        N * token_len(n_cols / 32) + 2 * strip_len(n_cols / 32)
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn prepare(task: &RowTask<'_>, scratch: &mut [f32]) {
-        let parts = Parts::of(scratch, task.acts.n_cols);
-        let acts = task.acts.a32;
-        for (i, act) in acts.iter().cycle().take(acts.len() + GROUP).enumerate() {
-            for (to, q) in parts.q[i * 8..].iter_mut().zip(act.q.as_chunks::<4>().0) {
-                *to = f32::from_ne_bytes(q.map(|q| q as u8));
+        let n = task.acts.n_cols / 32;
+        for (t, scratch) in scratch.chunks_exact_mut(token_len(n)).take(N).enumerate() {
+            let token = Token::of(scratch, n);
+            for i in 0..(n + GROUP) * usize::from(n > 0) {
+                let act = task.acts.a32(i % n, t);
+                token.q[i] = act.q;
+                token.steps[i] = act.step;
+                token.offsets[i] = B::OFFSET * act.sum;
+                token.sums[i] = act.sum as f32 * act.step;
             }
-            parts.steps[i] = act.step;
-            parts.offsets[i] = f32::from_bits((B::OFFSET * act.sum) as u32);
-        }
-        for (sum, act) in parts.sums.iter_mut().zip(acts) {
-            *sum = act.sum as f32 * act.step;
         }
     }
 
@@ -90,65 +90,78 @@ impl<B: Stream32> Strips for ShortStrips<B> {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn strip(
         task: &RowTask<'_>,
-        strip: &[u8],
-        ahead: Ahead<'_>,
+        strip: Strip<'_>,
         scratch: &mut [f32],
-        out: &mut [f32],
-    ) {
+    ) -> [[f32; STRIP]; N] {
         let n = task.acts.n_cols / 32;
-        let parts = Parts::of(scratch, task.acts.n_cols);
-        let n_blocks = strip.len() / B::BYTES;
+        let (tokens, scales) = scratch.split_at_mut(N * token_len(n));
+        let (scales, mins) = scales.split_at_mut(strip_len(n));
+        let mut tokens = tokens.chunks_exact_mut(token_len(n));
+        let mut tokens: [Token<'_>; N] =
+            std::array::from_fn(|_| Token::of(tokens.next().expect("one per token"), n));
+        let n_blocks = strip.bytes.len() / B::BYTES;
         let mut act = 0;
         for first in (0..n_blocks).step_by(GROUP) {
-            ahead.prefetch::<5>(first * B::BYTES);
-            // Past the strip's end the last block is taken again; what comes of it is not used.
-            let blocks: [&B; GROUP] = std::array::from_fn(|i| {
-                B::view(&strip[(first + i).min(n_blocks - 1) * B::BYTES..])
-            });
-            let q = parts.q[act * 8..]
-                .first_chunk::<64>()
-                .expect("eight blocks follow any");
-            let dots = group_dots(blocks, q);
-            let offsets = parts.offsets[act..]
-                .first_chunk::<8>()
-                .expect("eight follow any");
-            let steps = parts.steps[act..]
-                .first_chunk::<8>()
-                .expect("eight follow any");
-            let dots = _mm256_sub_epi32(dots, load(offsets));
-            let dots = _mm256_mul_ps(_mm256_cvtepi32_ps(dots), load_ps(steps));
+            strip.prefetch::<B, GROUP>(first);
+            let mut padding = None;
+            let blocks: &[B; GROUP] = strip.group(first, &mut padding);
+            let columns = columns(blocks);
+            for token in &mut tokens {
+                let dots = group_dots::<B>(&columns, token, act);
+                store_ps(eight_mut(&mut token.dots[first..]), dots);
+            }
             // SAFETY: this function has the features.
-            let (scales, mins) = unsafe { (B::scales(blocks), B::mins(blocks)) };
-            let at = |part: &'_ mut [f32], v| {
+            unsafe {
                 store_ps(
-                    part[first..].first_chunk_mut::<8>().expect("whole groups"),
-                    v,
+                    eight_mut(&mut scales[first..]),
+                    B::scales(blocks.each_ref()),
                 );
-            };
-            at(parts.dots, dots);
-            at(parts.scales, scales);
-            if B::HAS_MIN {
-                at(parts.mins, mins);
+                if B::HAS_MIN {
+                    store_ps(eight_mut(&mut mins[first..]), B::mins(blocks.each_ref()));
+                }
             }
             act += GROUP;
             while act >= n {
                 act -= n;
             }
         }
-        chain::<B>(n, &parts, out);
+        chain::<B, N>(n, &tokens, scales, mins)
     }
 }
 
-/// The dot products of eight blocks, without the offset.
+#[inline(always)]
+fn eight<T>(from: &[T]) -> &[T; 8] {
+    from.first_chunk()
+        .expect("buffers have room for eight more")
+}
+
+#[inline(always)]
+fn eight_mut<T>(from: &mut [T]) -> &mut [T; 8] {
+    from.first_chunk_mut()
+        .expect("buffers have room for eight more")
+}
+
+/// The weights of eight blocks.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn group_dots<B: Stream32>(blocks: [&B; GROUP], q: &[f32; 64]) -> __m256i {
+fn columns<B: Stream32>(blocks: &[B; GROUP]) -> [__m256i; GROUP] {
+    let mut columns = [_mm256_setzero_si256(); GROUP];
+    for (to, block) in columns.iter_mut().zip(blocks) {
+        // SAFETY: this function has the features.
+        *to = unsafe { block.columns() };
+    }
+    columns
+}
+
+/// `f32(dot) · step` of eight blocks, the first of which meets the activations of block `act`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn group_dots<B: Stream32>(columns: &[__m256i; GROUP], token: &Token<'_>, act: usize) -> __m256 {
     let ones = _mm256_set1_epi16(1);
+    let q = eight(&token.q[act..]);
     let mut sums = [_mm256_setzero_si256(); GROUP];
     for i in 0..GROUP {
-        // SAFETY: this function has the features.
-        let w = unsafe { blocks[i].columns() };
-        let x = load(&q.as_chunks::<8>().0[i]);
+        let (w, x) = (columns[i], load(&q[i]));
         // No pair of products reaches 2^15, so `vpmaddubsw` does not saturate: at most 128 · 127 · 2.
         let words = if B::SIGNED {
             _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
@@ -157,25 +170,47 @@ fn group_dots<B: Stream32>(blocks: [&B; GROUP], q: &[f32; 64]) -> __m256i {
         };
         sums[i] = _mm256_madd_epi16(words, ones);
     }
-    sums_of_8(sums)
+    let mut dots = sums_of_8(sums);
+    if B::OFFSET != 0 {
+        dots = _mm256_sub_epi32(dots, load(eight(&token.offsets[act..])));
+    }
+    _mm256_mul_ps(
+        _mm256_cvtepi32_ps(dots),
+        load_ps(eight(&token.steps[act..])),
+    )
 }
 
 /// The canonical chains of a strip: over a row's blocks, `acc = fma(d, f32(dot)·step, acc)`, then the minimum likewise.
+/// Rows that a last strip lacks are computed from what an earlier one left; nobody uses them.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn chain<B: Stream32>(n: usize, parts: &Parts<'_>, out: &mut [f32]) {
-    let mut acc = [0f32; STRIP];
-    // Rows a last strip lacks are computed from what an earlier one left and not used.
-    let scales: [&[f32]; STRIP] = std::array::from_fn(|r| &parts.scales[r * n..(r + 1) * n]);
-    let mins: [&[f32]; STRIP] = std::array::from_fn(|r| &parts.mins[r * n..(r + 1) * n]);
-    let dots: [&[f32]; STRIP] = std::array::from_fn(|r| &parts.dots[r * n..(r + 1) * n]);
-    for i in 0..n {
-        for (r, acc) in acc.iter_mut().enumerate() {
-            *acc = scales[r][i].mul_add(dots[r][i], *acc);
-            if B::HAS_MIN {
-                *acc = mins[r][i].mul_add(parts.sums[i], *acc);
+fn chain<B: Stream32, const N: usize>(
+    n: usize,
+    tokens: &[Token<'_>; N],
+    scales: &[f32],
+    mins: &[f32],
+) -> [[f32; STRIP]; N] {
+    let mut acc = [_mm256_setzero_ps(); N];
+    for first in (0..n).step_by(8) {
+        let d = columns_of_rows(scales, n, first);
+        let m = if B::HAS_MIN {
+            columns_of_rows(mins, n, first)
+        } else {
+            d
+        };
+        for (acc, token) in acc.iter_mut().zip(tokens) {
+            let dots = columns_of_rows(token.dots, n, first);
+            for i in 0..(n - first).min(8) {
+                *acc = _mm256_fmadd_ps(d[i], dots[i], *acc);
+                if B::HAS_MIN {
+                    *acc = _mm256_fmadd_ps(m[i], _mm256_set1_ps(token.sums[first + i]), *acc);
+                }
             }
         }
     }
-    out.copy_from_slice(&acc[..out.len()]);
+    let mut out = [[0.0; STRIP]; N];
+    for (out, acc) in out.iter_mut().zip(acc) {
+        store_ps(out, acc);
+    }
+    out
 }

@@ -58,8 +58,12 @@ fn unpack<B: Block256>(block: &B) -> Wide {
         dmin: s.dmin,
     };
     for j in 0..16 {
-        for i in j * 16..j * 16 + 16 {
-            wide.weights[i] = i16::from(weights[i]) * i16::from(s.scales[j]);
+        let scale = i16::from(s.scales[j]);
+        for (to, w) in wide.weights[j * 16..]
+            .iter_mut()
+            .zip(&weights[j * 16..j * 16 + 16])
+        {
+            *to = i16::from(*w) * scale;
         }
     }
     wide
