@@ -4,6 +4,11 @@
 //! a step each key and each value is loaded and converted once. Queries see different positions only at the two ends of a
 //! tile's range: there each is treated alone, between them all together, and every chain stays in the order of positions.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "counted loops over register tiles are unrolled before registers are chosen; iterators not always"
+)]
+
 use std::marker::PhantomData;
 use std::ops::Range;
 

@@ -4,6 +4,11 @@
 //! the outer loop, and columns go in parts such that a part of the tile's tokens and of the passing rows fits the first-level
 //! cache; between parts the lanes wait in the thread's scratch. The chains of additions are the same either way.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "counted loops over register tiles are unrolled before registers are chosen; iterators not always"
+)]
+
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -92,24 +97,30 @@ impl<W: Stored, const T: usize> LaneOp for PassOp<'_, W, T> {
         };
         let n_rows = task.rows.len();
         let n_waiting = if n_parts > 1 { n_rows * T } else { 4 * T };
-        let n_packed = if is_stream { 0 } else { T * PART };
+        // One token of one pass is read where it lies.
+        let is_packed = T > 1;
+        let n_packed = if is_packed {
+            n_blocks.div_ceil(n_parts) * T
+        } else {
+            0
+        };
         let lines = lines(scratch.bytes((n_waiting + n_packed) * 64));
         let (waiting, lines) = lines.split_at_mut(n_waiting);
         for part in 0..n_parts {
             let blocks = part * n_blocks / n_parts..(part + 1) * n_blocks / n_parts;
-            let mut x: [&[[f32; LANES]]; T] = [&[]; T];
-            let mut room = &mut lines[..n_packed];
-            for (t, x) in x.iter_mut().enumerate() {
-                let row = &task.acts.row(first + t).as_chunks().0[blocks.clone()];
-                *x = row;
-                if !is_stream {
-                    // Aligned and side by side: the tile reads them once per four rows.
-                    let (packed, rest) = room.split_at_mut(row.len());
-                    packed.copy_from_slice(row);
-                    *x = packed;
-                    room = rest;
+            let x = if is_packed {
+                let packed = &mut lines.as_chunks_mut::<T>().0[..blocks.len()];
+                for t in 0..T {
+                    let row = &task.acts.row(first + t).as_chunks().0[blocks.clone()];
+                    for (to, x) in packed.iter_mut().zip(row) {
+                        to[t] = *x;
+                    }
                 }
-            }
+                &*packed
+            } else {
+                let row = &task.acts.row(first).as_chunks().0[blocks.clone()];
+                row.as_chunks::<T>().0
+            };
             let mut tiles = Tiles {
                 task,
                 x,
@@ -143,8 +154,8 @@ fn lines(bytes: &mut [u8]) -> &mut [[f32; LANES]] {
 /// One part of the columns, for `T` tokens.
 struct Tiles<'a, const T: usize> {
     task: &'a RowTask<'a>,
-    /// The part's columns of each token.
-    x: [&'a [[f32; LANES]]; T],
+    /// The part's blocks of columns, the tokens of each side by side: one stream to read, aligned.
+    x: &'a [[[f32; LANES]; T]],
     /// The part, in blocks of 16 columns.
     blocks: Range<usize>,
     /// Lanes between parts: all rows', or only this tile's where there is one part.
@@ -173,7 +184,11 @@ impl<const T: usize> Tiles<'_, T> {
                 }
             }
         }
-        self.multiply::<S, W, R>(s, row, &mut sums);
+        if self.is_stream {
+            self.multiply::<S, W, R, true>(s, row, &mut sums);
+        } else {
+            self.multiply::<S, W, R, false>(s, row, &mut sums);
+        }
         let waiting = &mut self.waiting[start..start + R * T];
         for t in 0..T {
             for r in 0..R {
@@ -186,8 +201,9 @@ impl<const T: usize> Tiles<'_, T> {
         R
     }
 
+    /// `PREFETCH` asks for the rows after these, as far away as they take to read.
     #[inline(always)]
-    fn multiply<S: Lanes, W: Stored, const R: usize>(
+    fn multiply<S: Lanes, W: Stored, const R: usize, const PREFETCH: bool>(
         &self,
         s: S,
         row: usize,
@@ -201,26 +217,21 @@ impl<const T: usize> Tiles<'_, T> {
         } else {
             data.as_ptr_range().end
         };
-        let n_blocks = self.blocks.len();
         let mut weights: [&[W::Block]; R] = [&[]; R];
         for (r, weights) in weights.iter_mut().enumerate() {
             let row = &data[r * row_bytes..(r + 1) * row_bytes];
-            *weights = &W::blocks(row)[self.blocks.clone()][..n_blocks];
+            *weights = &W::blocks(row)[self.blocks.clone()][..self.x.len()];
         }
-        let mut x = self.x;
-        for x in &mut x {
-            *x = &x[..n_blocks];
-        }
-        for i in 0..n_blocks {
+        for (i, x) in self.x.iter().enumerate() {
             let mut weight = [s.splat(0.0); R];
             for r in 0..R {
                 weight[r] = W::load(s, &weights[r][i]);
-                if self.is_stream {
+                if PREFETCH {
                     s.prefetch(ahead.wrapping_add(r * row_bytes + i * LANES * W::BYTES));
                 }
             }
             for t in 0..T {
-                let x = s.load(&x[t][i]);
+                let x = s.load(&x[t]);
                 for r in 0..R {
                     sums[t][r] = s.fma(weight[r], x, sums[t][r]);
                 }
@@ -241,8 +252,12 @@ impl<const T: usize> Tiles<'_, T> {
                 continue;
             }
             for (r, (out, sums)) in out.iter_mut().zip(sums).enumerate() {
-                let weights = self.task.weight.row(self.task.rows.start + row + r);
-                *out = finish_row::<W>(sums, &weights[n_whole * W::BYTES..], rest);
+                *out = if rest.is_empty() {
+                    s.reduce(s.load(sums))
+                } else {
+                    let weights = self.task.weight.row(self.task.rows.start + row + r);
+                    finish_row::<W>(sums, &weights[n_whole * W::BYTES..], rest)
+                };
             }
         }
     }
