@@ -1,14 +1,13 @@
 //! The sandbox a template runs in.
 
-use std::io;
-
 use indexmap::IndexMap;
+use minijinja::machinery::{eval, make_string_output};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Rest};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value};
 
 use super::error::{RaisedMessage, TemplateError};
 use super::formatting;
+use super::guard::{self, Program};
 use super::json;
 use super::limits::TemplateLimits;
 use super::methods;
@@ -24,15 +23,7 @@ const NAME: &str = "chat_template";
 
 /// Parses without running. The parser bounds its own recursion; the thread gives it a stack we know.
 pub(super) fn check_syntax(source: &str, limits: &TemplateLimits) -> Result<(), TemplateError> {
-    in_sandbox(limits.base_fuel, || {
-        let env = environment(limits, limits.base_fuel, Timestamp::from_unix_seconds(0));
-        match env.template_from_named_str(NAME, source) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(TemplateError::Syntax {
-                detail: describe(&error),
-            }),
-        }
-    })
+    in_sandbox(limits.base_fuel, || compile(source).map(|_| ()))
 }
 
 /// Runs a template over a context.
@@ -59,27 +50,38 @@ pub(super) fn render(
     let fuel = limits.fuel(bytes);
     in_sandbox(fuel, || {
         let env = environment(limits, fuel, now);
-        let template =
-            env.template_from_named_str(NAME, source)
-                .map_err(|error| TemplateError::Syntax {
-                    detail: describe(&error),
-                })?;
-        let mut out = BoundedOutput {
-            text: Vec::new(),
-            limit: limits.output(bytes),
-            is_full: false,
-        };
-        let rendered = template
-            .render_captured_to(from_json(context), &mut out)
-            .map(|_| ());
-        if out.is_full {
-            return Err(TemplateError::OutputTooLarge { limit: out.limit });
+        let program = compile(source)?;
+        let mut text = String::new();
+        let mut out = make_string_output(&mut text);
+        eval(
+            &env,
+            &program.main,
+            from_json(context),
+            &program.blocks,
+            &mut out,
+            AutoEscape::None,
+        )
+        .map(|_| ())
+        .map_err(|error| explain(&error, fuel))?;
+        // While it runs, fuel bounds the text; what is handed on is bounded more tightly.
+        let limit = limits.output(bytes);
+        if text.len() > limit {
+            return Err(TemplateError::OutputTooLarge { limit });
         }
-        rendered.map_err(|error| explain(&error, fuel))?;
-        // The interpreter writes text only; a broken character could not come from it.
-        String::from_utf8(out.text).map_err(|error| TemplateError::Failed {
-            detail: error.to_string(),
-        })
+        Ok(text)
+    })
+}
+
+fn compile(source: &str) -> Result<Program<'_>, TemplateError> {
+    // Whitespace as transformers sets it.
+    let mut syntax = SyntaxConfig::builder();
+    syntax
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .keep_trailing_newline(false);
+    let syntax = syntax.build().expect("the standard delimiters are valid");
+    guard::compile(NAME, source, syntax).map_err(|error| TemplateError::Syntax {
+        detail: describe(&error),
     })
 }
 
@@ -105,12 +107,6 @@ fn in_sandbox<T: Send>(
 
 fn environment(limits: &TemplateLimits, fuel: u64, now: Timestamp) -> Environment<'static> {
     let mut env = Environment::new();
-    let mut syntax = SyntaxConfig::builder();
-    syntax
-        .trim_blocks(true)
-        .lstrip_blocks(true)
-        .keep_trailing_newline(false);
-    env.set_syntax(syntax.build().expect("the standard delimiters are valid"));
     env.set_undefined_behavior(UndefinedBehavior::Lenient);
     env.set_auto_escape_callback(|_| AutoEscape::None);
     env.set_recursion_limit(limits.depth);
@@ -119,6 +115,7 @@ fn environment(limits: &TemplateLimits, fuel: u64, now: Timestamp) -> Environmen
     env.set_unknown_method_callback(methods::call);
     env.set_formatter(formatting::write);
     formatting::guard_filters(&mut env);
+    guard::add_operators(&mut env);
     env.add_filter("tojson", json::tojson);
     env.remove_global("debug");
     env.add_function("raise_exception", raise_exception);
@@ -126,36 +123,12 @@ fn environment(limits: &TemplateLimits, fuel: u64, now: Timestamp) -> Environmen
     env
 }
 
-fn raise_exception(message: Value, _rest: Rest<Value>, _kwargs: Kwargs) -> Result<Value, Error> {
-    let text = message
-        .as_str()
-        .map_or_else(|| message.to_string(), str::to_owned);
+fn raise_exception(state: &mut State, message: Value) -> Result<Value, Error> {
+    let text = formatting::python_str(state, &message)?;
     Err(
         Error::new(ErrorKind::InvalidOperation, "raised by the template")
             .with_source(RaisedMessage(text)),
     )
-}
-
-/// Refuses bytes beyond the limit, so that a template cannot fill the memory with its output.
-struct BoundedOutput {
-    text: Vec<u8>,
-    limit: usize,
-    is_full: bool,
-}
-
-impl io::Write for BoundedOutput {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.len() > self.limit - self.text.len() {
-            self.is_full = true;
-            return Err(io::Error::other("output limit reached"));
-        }
-        self.text.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Turns the interpreter's error into ours; the causes are searched because macros and filters wrap them.

@@ -11,8 +11,12 @@ use minijinja::{Environment, Error, ErrorKind, Output, State, Value, filters, te
 
 use super::env::{spend, spend_bytes};
 
+/// Fuel per item walked: an item takes about as long as two instructions.
+const WALK_COST: u64 = 2;
 /// Deepest nesting that may be printed or compared.
 const MAX_DEPTH: usize = 200;
+/// Widest field a format string may pad to.
+const MAX_FIELD: usize = 1000;
 
 /// Pays for one walk over all of a value's items.
 pub(super) fn charge_walk(state: &State, value: &Value) -> Result<(), Error> {
@@ -32,7 +36,7 @@ fn charge_level(state: &State, value: &Value, depth: usize) -> Result<(), Error>
     };
     let is_map = value.kind() == ValueKind::Map;
     for item in items {
-        spend(state, 1)?;
+        spend(state, WALK_COST)?;
         if is_map {
             charge_level(state, &value.get_item(&item)?, depth)?;
         }
@@ -160,6 +164,7 @@ pub(super) fn guard_filters(env: &mut Environment) {
         ("max", Value::from_function(filters::max)),
         ("sum", Value::from_function(filters::sum)),
         ("list", Value::from_function(filters::list)),
+        ("format", Value::from_function(filters::format)),
     ] {
         env.add_filter(name, move |state: &mut State, args: Rest<Value>| {
             for arg in args.iter() {
@@ -192,6 +197,7 @@ pub(super) fn guard_filters(env: &mut Environment) {
 /// Pays in advance for the filters whose result can be much larger than their arguments.
 fn check_growth(state: &State, name: &str, args: &[Value]) -> Result<(), Error> {
     match (name, args) {
+        ("format", [pattern, ..]) => check_fields(pattern.as_str().unwrap_or_default()),
         ("indent", [text, width, ..]) => {
             let lines = text.as_str().map_or(1, |t| t.matches('\n').count() + 1);
             let width = width.as_usize().unwrap_or(0);
@@ -207,6 +213,21 @@ fn check_growth(state: &State, name: &str, args: &[Value]) -> Result<(), Error> 
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses format strings that ask for very wide fields: the formatter would make them before paying.
+pub(super) fn check_fields(pattern: &str) -> Result<(), Error> {
+    let mut number = 0usize;
+    for c in pattern.chars() {
+        number = c
+            .to_digit(10)
+            .map_or(0, |d| number.saturating_mul(10).saturating_add(d as usize));
+        if number > MAX_FIELD {
+            let message = format!("field width in a format string is above {MAX_FIELD}");
+            return Err(Error::new(ErrorKind::InvalidOperation, message));
+        }
+    }
+    Ok(())
 }
 
 /// Bytes that replacing every `from` may add to `text`.

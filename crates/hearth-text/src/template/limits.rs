@@ -25,7 +25,7 @@ impl Default for TemplateLimits {
             source_bytes: 1 << 20,
             base_fuel: 80_000,
             fuel_per_context_byte: 8,
-            max_fuel: 4_000_000,
+            max_fuel: 3_000_000,
             output_bytes: 1 << 20,
             depth: 120,
         }

@@ -8,10 +8,7 @@ use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat;
 
 use super::env::spend_bytes;
-use super::formatting::{charge_walk, replaced_size};
-
-/// Widest field `str.format` may pad to.
-const MAX_FIELD: usize = 1000;
+use super::formatting::{charge_walk, check_fields, replaced_size};
 
 /// The interpreter's hook for methods it does not know itself.
 pub(super) fn call(
@@ -233,19 +230,4 @@ fn pad(state: &State, text: &str, method: &str, width: i64, fill: &str) -> Resul
     out.push_str(text);
     out.extend(std::iter::repeat_n(fill, missing - left));
     Ok(out)
-}
-
-/// Refuses format strings that ask for very wide fields: the formatter would make them before paying.
-fn check_fields(pattern: &str) -> Result<(), Error> {
-    let mut number = 0usize;
-    for c in pattern.chars() {
-        number = c
-            .to_digit(10)
-            .map_or(0, |d| number.saturating_mul(10).saturating_add(d as usize));
-        if number > MAX_FIELD {
-            let message = format!("field width in a format string is above {MAX_FIELD}");
-            return Err(Error::new(ErrorKind::InvalidOperation, message));
-        }
-    }
-    Ok(())
 }

@@ -13,10 +13,14 @@ mod env;
 mod error;
 mod formatting;
 mod generation;
+mod guard;
 mod json;
 mod limits;
 mod methods;
 mod time;
+
+#[cfg(test)]
+mod hostile_tests;
 
 pub use error::TemplateError;
 pub use limits::TemplateLimits;

@@ -9,7 +9,7 @@ use hearth_gguf::StringArray;
 use super::byte_map;
 use super::error::TextError;
 use super::pre::PreTokenizer;
-use super::vocab::Vocab;
+use super::vocab::{TokenType, Vocab};
 
 const NONE: u32 = u32::MAX;
 
@@ -39,8 +39,10 @@ impl Bpe {
     ) -> Result<Self, TextError> {
         let mut table = HashMap::with_capacity(merges.len());
         let mut scratch = Vec::new();
+        let mut guess = 0;
         for (index, merge) in merges.iter().enumerate() {
-            let (left, right, id) = resolve(vocab, merge, index, &mut scratch)?;
+            let (left, right, id) = resolve(vocab, merge, index, guess, &mut scratch)?;
+            guess = id.saturating_add(1);
             let rank = u32::try_from(index).unwrap_or(u32::MAX);
             // Of two equal merges the earlier one decides.
             table.entry((left, right)).or_insert(Merge { rank, id });
@@ -74,9 +76,9 @@ impl Bpe {
             return;
         }
         work.fill(word.iter().map(|&byte| self.bytes[usize::from(byte)]));
-        for i in 1..work.symbols.len() {
-            work.offer(self, i - 1, i);
-        }
+        let mut candidates = std::mem::take(&mut work.queue).into_vec();
+        candidates.extend((1..work.symbols.len()).filter_map(|i| work.candidate(self, i - 1, i)));
+        work.queue = candidates.into();
         while let Some(Reverse(next)) = work.queue.pop() {
             work.apply(self, &next);
         }
@@ -90,11 +92,12 @@ impl Bpe {
     }
 }
 
-/// The ids of a merge's two sides and of its result. Texts are compared as bytes, so no string is built.
+/// The ids of a merge's two sides and of its result; `guess` is the likely result. Texts are compared as bytes, so no string is built.
 fn resolve(
     vocab: &Vocab,
     merge: &[u8],
     index: usize,
+    guess: u32,
     scratch: &mut Vec<u8>,
 ) -> Result<(u32, u32, u32), TextError> {
     let syntax = || TextError::MergeSyntax {
@@ -125,9 +128,15 @@ fn resolve(
     let right_id = vocab
         .find(&scratch[middle..])
         .ok_or_else(|| missing(right))?;
-    let id = vocab
-        .find(scratch)
-        .ok_or_else(|| missing(&format!("{left}{right}")))?;
+    // Most vocabularies number their tokens in the order of the merges, and looking is cheaper than searching.
+    let id = if vocab.kind(guess) == Some(TokenType::Normal) && vocab.piece(guess) == Some(scratch)
+    {
+        guess
+    } else {
+        vocab
+            .find(scratch)
+            .ok_or_else(|| missing(&format!("{left}{right}")))?
+    };
     Ok((left_id, right_id, id))
 }
 
@@ -174,18 +183,17 @@ impl Work {
         }
     }
 
-    fn offer(&mut self, bpe: &Bpe, left: usize, right: usize) {
+    fn candidate(&self, bpe: &Bpe, left: usize, right: usize) -> Option<Reverse<Candidate>> {
         let ids = (self.symbols[left].id, self.symbols[right].id);
-        if let Some(merge) = bpe.merges.get(&ids) {
-            let (left, right) = (left as u32, right as u32);
-            self.queue.push(Reverse(Candidate {
-                rank: merge.rank,
-                left,
-                right,
-                ids,
-                merged: merge.id,
-            }));
-        }
+        let merge = bpe.merges.get(&ids)?;
+        let (left, right) = (left as u32, right as u32);
+        Some(Reverse(Candidate {
+            rank: merge.rank,
+            left,
+            right,
+            ids,
+            merged: merge.id,
+        }))
     }
 
     fn apply(&mut self, bpe: &Bpe, next: &Candidate) {
@@ -202,11 +210,12 @@ impl Work {
         self.symbols[left].next = after;
         if after != NONE {
             self.symbols[after as usize].previous = next.left;
-            self.offer(bpe, left, after as usize);
+            self.queue.extend(self.candidate(bpe, left, after as usize));
         }
         let before = self.symbols[left].previous;
         if before != NONE {
-            self.offer(bpe, before as usize, left);
+            self.queue
+                .extend(self.candidate(bpe, before as usize, left));
         }
     }
 }

@@ -60,7 +60,24 @@ impl PartialEq for Candidate {
 impl Eq for Candidate {}
 
 impl Spm {
+    /// Encodes a text. Where no token goes on after a word into a space, no merge does either, so words are
+    /// independent and the queues stay short.
     pub(super) fn encode(&self, vocab: &Vocab, text: &[u8], out: &mut Vec<u32>) {
+        if vocab.has_space_inside {
+            self.encode_run(vocab, text, out);
+            return;
+        }
+        let mut from = 0;
+        for at in 1..text.len() {
+            if text[at] == b' ' && text[at - 1] != b' ' {
+                self.encode_run(vocab, &text[from..at], out);
+                from = at;
+            }
+        }
+        self.encode_run(vocab, &text[from..], out);
+    }
+
+    fn encode_run(&self, vocab: &Vocab, text: &[u8], out: &mut Vec<u32>) {
         let mut work = Work {
             text,
             symbols: split_characters(text),

@@ -32,14 +32,16 @@ impl TokenType {
 #[derive(Debug)]
 pub(super) struct Vocab {
     bytes: Vec<u8>,
-    /// Where each token begins, and one past the last.
-    starts: Vec<usize>,
+    /// Where each token begins, and one past the last; a file's strings are below 4 GiB.
+    starts: Vec<u32>,
     types: Vec<TokenType>,
-    /// Ids of the tokens that text may become, by their bytes.
-    table: HashTable<u32>,
+    /// Tokens that text may become, by their bytes. The hash is kept so that a miss reads no token.
+    table: HashTable<(u32, u32)>,
     hasher: DefaultHashBuilder,
     /// Length of the longest token in the table.
     pub(super) longest: usize,
+    /// Whether some token in the table has a space after something else.
+    pub(super) has_space_inside: bool,
 }
 
 impl Vocab {
@@ -54,6 +56,7 @@ impl Vocab {
             table: HashTable::with_capacity(n_tokens),
             hasher: DefaultHashBuilder::default(),
             longest: 0,
+            has_space_inside: false,
         }
     }
 
@@ -68,42 +71,44 @@ impl Vocab {
         let id = self.types.len() as u32;
         let start = self.bytes.len();
         fill(&mut self.bytes);
-        self.starts.push(self.bytes.len());
+        self.starts.push(self.bytes.len() as u32);
         self.types.push(kind);
         let length = self.bytes.len() - start;
         if !is_in_text || length == 0 {
             return true;
         }
-        if self.find(&self.bytes[start..]).is_some() {
+        let text = &self.bytes[start..];
+        let hash = self.hash(text);
+        if self.find_hashed(hash, text).is_some() {
             return false;
         }
         self.longest = self.longest.max(length);
-        let Self {
-            bytes,
-            starts,
-            hasher,
-            table,
-            ..
-        } = self;
-        let hash =
-            |id: &u32| hasher.hash_one(&bytes[starts[*id as usize]..starts[*id as usize + 1]]);
-        table.insert_unique(hash(&id), id, hash);
+        self.has_space_inside |= text.windows(2).any(|w| w[0] != b' ' && w[1] == b' ');
+        self.table
+            .insert_unique(spread(hash), (hash, id), |entry| spread(entry.0));
         true
     }
 
     /// The token of exactly these bytes.
     pub(super) fn find(&self, text: &[u8]) -> Option<u32> {
+        self.find_hashed(self.hash(text), text)
+    }
+
+    fn find_hashed(&self, hash: u32, text: &[u8]) -> Option<u32> {
+        let is_it = |entry: &(u32, u32)| entry.0 == hash && self.piece(entry.1) == Some(text);
+        self.table.find(spread(hash), is_it).map(|entry| entry.1)
+    }
+
+    fn hash(&self, text: &[u8]) -> u32 {
         let hash = self.hasher.hash_one(text);
-        self.table
-            .find(hash, |&id| self.piece(id) == Some(text))
-            .copied()
+        (hash ^ (hash >> 32)) as u32
     }
 
     /// Bytes a token stands for.
     pub(super) fn piece(&self, id: u32) -> Option<&[u8]> {
         let id = id as usize;
-        let end = *self.starts.get(id + 1)?;
-        self.bytes.get(self.starts[id]..end)
+        let end = *self.starts.get(id + 1)? as usize;
+        self.bytes.get(self.starts[id] as usize..end)
     }
 
     pub(super) fn kind(&self, id: u32) -> Option<TokenType> {
@@ -113,4 +118,9 @@ impl Vocab {
     pub(super) fn len(&self) -> usize {
         self.types.len()
     }
+}
+
+/// The table takes its tag from the highest bits of 64: a multiplication carries ours there.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
