@@ -66,6 +66,7 @@ const MODEL_HELP: &str =
 /// `hearth run`
 #[derive(Debug, Args)]
 #[command(
+    allow_negative_numbers = true,
     after_help = "Examples:\n  hearth run ./model.gguf \"Why is the sky blue?\"\n  \
         git diff | hearth run ./model.gguf \"Summarise this change\"\n  \
         hearth run spark                              chat; Ctrl-D leaves"
@@ -208,6 +209,7 @@ pub struct ShowArgs {
 /// `hearth bench`
 #[derive(Debug, Args)]
 #[command(
+    allow_negative_numbers = true,
     after_help = "The prompt is random tokens from a fixed seed, so speeds of two machines can be compared.\n\
         pp is reading a prompt (many tokens per step), tg is writing (one token per step)."
 )]
@@ -247,6 +249,7 @@ pub struct BenchArgs {
 
 /// `hearth logits`
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct LogitsArgs {
     #[arg(help = MODEL_HELP)]
     pub model: OsString,
@@ -288,6 +291,7 @@ pub struct TokenizeArgs {
 
 /// `hearth detokenize`
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct DetokenizeArgs {
     #[arg(help = MODEL_HELP)]
     pub model: OsString,

@@ -4,12 +4,15 @@
 //! unwind, and is reported as success without a word.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::args::Cli;
 use crate::env;
 
 /// Why a command stopped early.
@@ -162,19 +165,20 @@ impl From<serde_json::Error> for Failure {
     }
 }
 
-impl From<clap::Error> for Failure {
-    fn from(error: clap::Error) -> Failure {
+impl Failure {
+    /// What clap says about these arguments, in our form.
+    pub fn usage(error: &clap::Error, arguments: &[OsString]) -> Failure {
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                let colour = io::stdout().is_terminal() && env::allows_colour();
+                let has_colour = io::stdout().is_terminal() && env::allows_colour();
                 let text = error.render();
-                Failure::Shown(if colour {
+                Failure::Shown(if has_colour {
                     text.ansi().to_string()
                 } else {
                     text.to_string()
                 })
             }
-            _ => Failure::input(usage_message(&error)).hint(usage_hint(&error)),
+            _ => Failure::input(usage_message(error)).hint(usage_hint(error, arguments)),
         }
     }
 }
@@ -194,7 +198,7 @@ fn usage_message(error: &clap::Error) -> String {
         .to_string()
 }
 
-fn usage_hint(error: &clap::Error) -> String {
+fn usage_hint(error: &clap::Error, arguments: &[OsString]) -> String {
     let strings = |kind| match error.get(kind) {
         Some(ContextValue::Strings(values)) => values.clone(),
         Some(ContextValue::String(value)) => vec![value.clone()],
@@ -208,34 +212,26 @@ fn usage_hint(error: &clap::Error) -> String {
     if let Some(similar) = suggestions.into_iter().flat_map(strings).next() {
         return format!(
             "did you mean '{similar}'? otherwise see {}",
-            help_command(error)
+            help_command(arguments)
         );
     }
     match strings(ContextKind::ValidValue) {
         values if !values.is_empty() => format!("possible values: {}", values.join(", ")),
-        _ => format!("see {}", help_command(error)),
+        _ => format!("see {}", help_command(arguments)),
     }
 }
 
-/// `hearth run --help` for an error in `run`: clap says which command it was in through the usage line.
-fn help_command(error: &clap::Error) -> String {
-    let usage = match error.get(ContextKind::Usage) {
-        Some(ContextValue::StyledStr(usage)) => usage.to_string(),
-        _ => String::new(),
-    };
-    let command: Vec<&str> = usage
-        .split_whitespace()
-        .skip_while(|word| *word != "hearth")
-        .take_while(|word| word.chars().all(|c| c.is_ascii_lowercase()))
-        .collect();
-    format!(
-        "'{} --help'",
-        if command.is_empty() {
-            "hearth".to_string()
-        } else {
-            command.join(" ")
-        }
-    )
+/// `hearth run --help` for a mistake after `run`.
+fn help_command(arguments: &[OsString]) -> String {
+    let cli = Cli::command();
+    let command = arguments
+        .iter()
+        .skip(1)
+        .find_map(|word| cli.find_subcommand(word));
+    match command {
+        Some(command) => format!("'hearth {} --help'", command.get_name()),
+        None => "'hearth --help'".into(),
+    }
 }
 
 #[cfg(test)]
@@ -243,11 +239,12 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::args::Cli;
 
     fn report(arguments: &[&str]) -> Report {
-        let arguments = std::iter::once("hearth").chain(arguments.iter().copied());
-        match Failure::from(Cli::try_parse_from(arguments).expect_err("the arguments are wrong")) {
+        let words = std::iter::once("hearth").chain(arguments.iter().copied());
+        let words: Vec<OsString> = words.map(OsString::from).collect();
+        let error = Cli::try_parse_from(&words).expect_err("the arguments are wrong");
+        match Failure::usage(&error, &words) {
             Failure::Reported(report) => *report,
             other => panic!("not a report: {other:?}"),
         }

@@ -20,6 +20,7 @@ mod printer;
 mod prompt;
 mod session;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -30,13 +31,15 @@ use crate::failure::Failure;
 
 fn main() -> ExitCode {
     let started = Instant::now();
+    let words: Vec<OsString> = std::env::args_os().collect();
     // Read before parsing, so that a mistake in the other arguments can show its causes too.
-    let is_verbose = std::env::args_os()
+    let is_verbose = words
+        .iter()
         .skip(1)
-        .take_while(|word| word != "--")
+        .take_while(|word| *word != "--")
         .any(|word| word == "--verbose");
-    match Cli::try_parse()
-        .map_err(Failure::from)
+    match Cli::try_parse_from(&words)
+        .map_err(|error| Failure::usage(&error, &words))
         .and_then(|cli| run(cli, started))
     {
         Ok(()) => ExitCode::SUCCESS,

@@ -17,7 +17,7 @@ use crate::session::Session;
 pub fn run(mut args: RunArgs, is_verbose: bool) -> Result<(), Failure> {
     // Standard input first: an empty prompt is told before a model is loaded.
     let prompt = prompt::gather(args.prompt.take())?;
-    let system = args.system.take();
+    let system = args.system.clone();
     match prompt {
         Prompt::Once(text) => once(&text, system, Session::load(args, is_verbose)?),
         Prompt::Chat => chat::run(system, Session::load(args, is_verbose)?),
