@@ -2,12 +2,13 @@
 //!
 //! A row at position `p` sees the keys `j <= p`, with a window `w` those with `p - j < w`. Keys are taken in chunks of 512
 //! absolute positions: each chunk gives a maximum, a sum of exponentials and a weighted sum of values, and chunks are merged in
-//! order ([`scalar`] is the definition, `docs/numerics.md` the words). Because chunks do not depend on who computes them, a
+//! order (`scalar.rs` is the definition, `docs/numerics.md` the words). Because chunks do not depend on who computes them, a
 //! long context can be shared among threads, and a prompt may be read in any portions: same bits.
 //!
 //! For speed, consecutive rows of one sequence and the query heads that share a key/value head form tiles of up to 12 queries
-//! that read each key and value once ([`tile`]). Positions nobody in the tile sees are skipped, not masked.
+//! that read each key and value once (`tile.rs`). Positions nobody in the tile sees are skipped, not masked.
 
+mod merge;
 mod plan;
 pub(crate) mod scalar;
 #[cfg(test)]
@@ -142,6 +143,34 @@ impl<'a> Inputs<'a> {
         visible(self.rows[row].pos, self.args.window)
     }
 
+    fn check(&self, out_len: usize) {
+        let Inputs {
+            place,
+            rows,
+            args,
+            q,
+            ..
+        } = *self;
+        place.check();
+        let n_head = args.n_head;
+        assert!(
+            n_head.is_multiple_of(place.n_head_kv),
+            "{n_head} heads do not share {} key/value heads evenly",
+            place.n_head_kv
+        );
+        assert!(args.window != Some(0), "a row sees at least itself");
+        assert_eq!(
+            q.len(),
+            rows.len() * n_head * place.head_dim,
+            "one query per row and head"
+        );
+        assert_eq!(
+            out_len,
+            rows.len() * n_head * place.head_dim_v,
+            "one output per row and head"
+        );
+    }
+
     /// The query of a row and head.
     pub(crate) fn query(&self, row: usize, head: usize) -> &'a [f32] {
         &self.q[(row * self.args.n_head + head) * self.place.head_dim..][..self.place.head_dim]
@@ -176,24 +205,6 @@ impl Kernels {
         q: &[f32],
         out: &mut [f32],
     ) {
-        place.check();
-        let n_head = args.n_head;
-        assert!(
-            place.n_head_kv > 0 && n_head.is_multiple_of(place.n_head_kv),
-            "{n_head} heads do not share {} key/value heads evenly",
-            place.n_head_kv
-        );
-        assert!(args.window != Some(0), "a row sees at least itself");
-        assert_eq!(
-            q.len(),
-            rows.len() * n_head * place.head_dim,
-            "one query per row and head"
-        );
-        assert_eq!(
-            out.len(),
-            rows.len() * n_head * place.head_dim_v,
-            "one output per row and head"
-        );
         let inputs = Inputs {
             kv,
             place,
@@ -202,6 +213,7 @@ impl Kernels {
             args,
             q,
         };
+        inputs.check(out.len());
         // The definition knows no partial results, so its tiles stay whole.
         let n_sharing = if matches!(self.isa(), Isa::Scalar) {
             1
@@ -311,7 +323,7 @@ impl Call<'_> {
     fn merge(&self, tile: &Tile, partials: &[f32]) {
         for query in 0..tile.queries.len() {
             let (row, head) = tile.row_and_head(&self.inputs, tile.queries.start + query);
-            tile::merge(
+            merge::merge(
                 self.isa,
                 &self.inputs,
                 tile,

@@ -1,6 +1,6 @@
 //! The float arithmetic every level shares: half-precision conversions, the 16 lanes and their reduction tree, exp.
 //!
-//! These functions are the specification (`docs/numerics.md`); the lane types in [`crate::lanes`] mirror them bit for bit.
+//! These functions are the specification (`docs/numerics.md`); the lane types in `lanes.rs` mirror them bit for bit.
 //! `mul_add` always means one rounding.
 
 /// Lanes of every long float sum: element `k` belongs to lane `k % LANES`, on every machine.

@@ -15,7 +15,7 @@ use std::ops::Range;
 use super::plan::{Tile, partial_len};
 use super::{CHUNK, Inputs, TILE};
 use crate::cpu::Isa;
-use crate::float::{self, LANES};
+use crate::float::LANES;
 use crate::lanes::{self, F16, F32, LaneOp, Lanes, Stored};
 use crate::page::{self, KvType, PAGE_POSITIONS};
 
@@ -540,77 +540,5 @@ fn weigh_part<S: Lanes, K: Stored, const NQ: usize>(
             sums,
             &mut results[i * partial_len(width) + d..][..width - d],
         );
-    }
-}
-
-/// Merges the chunks of one query of a tile, in order.
-pub(super) fn merge(
-    isa: Isa,
-    inputs: &Inputs<'_>,
-    tile: &Tile,
-    query: usize,
-    row: usize,
-    partials: &[f32],
-    out: &mut [f32],
-) {
-    let visible = inputs.visible(row);
-    let width = out.len();
-    let stride = tile.queries.len() * partial_len(width);
-    let first = visible.start / CHUNK - tile.chunks.start;
-    let end = (visible.end - 1) / CHUNK + 1 - tile.chunks.start;
-    let partials = &partials[first * stride..end * stride];
-    lanes::run(
-        isa,
-        Merge {
-            partials,
-            stride,
-            offset: query * partial_len(width),
-            out,
-        },
-    );
-}
-
-struct Merge<'a> {
-    /// Only the chunks that the query sees.
-    partials: &'a [f32],
-    stride: usize,
-    offset: usize,
-    out: &'a mut [f32],
-}
-
-impl LaneOp for Merge<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Lanes>(self, s: S) {
-        let Merge {
-            partials,
-            stride,
-            offset,
-            out,
-        } = self;
-        let width = out.len();
-        let mut max = f32::NEG_INFINITY;
-        for part in partials.chunks_exact(stride) {
-            let x = part[offset + width];
-            max = if x > max { x } else { max };
-        }
-        let mut sum = 0.0f32;
-        out.fill(0.0);
-        for part in partials.chunks_exact(stride) {
-            let part = &part[offset..offset + partial_len(width)];
-            let weight = float::exp(part[width] - max);
-            sum = weight.mul_add(part[width + 1], sum);
-            let (whole, rest) = out.as_chunks_mut::<LANES>();
-            let (values, values_rest) = part[..width].as_chunks::<LANES>();
-            for (to, x) in whole.iter_mut().zip(values) {
-                s.store(s.fma(s.splat(weight), s.load(x), s.load(to)), to);
-            }
-            for (to, x) in rest.iter_mut().zip(values_rest) {
-                *to = weight.mul_add(*x, *to);
-            }
-        }
-        let inverse = 1.0 / sum;
-        out.iter_mut().for_each(|out| *out *= inverse);
     }
 }
