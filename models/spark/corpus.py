@@ -26,11 +26,13 @@ DEFINE = ["what is {}", "what is {}", "what's {}", "whats {}", "explain {}", "ca
 BEFORE = ["hey, ", "hello, ", "hi, ", "please ", "so ", "ok, ", "spark, ", "hey spark, ", "um, ", "well, ", "quick question: ",
           "i have a question: ", "now ", "and ", "but ", "hello spark, ", "good day, ", "tell me, ", "sorry, ", "i wonder, ",
           "one more thing: ", "can you tell me ", "next question: ", "thanks. ", "great, "]
-AFTER = [" please", ", please", " spark", ", spark", " then", " exactly", " in short", " in one sentence", " thanks", " again", " really"]
+AFTER = [" please", ", please", " spark", ", spark", " then", " exactly", " in short", " in one sentence",
+         " thanks", " again", " really"]
 MORE = ["tell me more", "more", "more please", "go on", "and", "say more", "what else", "anything else", "tell me more about it",
-        "tell me more about that", "i want to know more", "continue", "can you say more", "please go on", "explain more", "is there more"]
+        "tell me more about that", "i want to know more", "continue", "can you say more", "please go on", "explain more",
+        "is there more"]
 SYSTEM = ["You are spark.", "You are a helpful program.", "You are spark, a very small model.", "Answer briefly.",
-          "Be friendly.", "You are a helpful assistant.", "Answer in English.", "You help people to use hearth.",
+          "Be friendly.", "Answer in English.", "You help people to use hearth.",
           "Be honest about what you do not know.", "You are a guide to hearth."]
 
 
@@ -138,7 +140,7 @@ class Story:
         return re.sub(r"(^|[.!?] )([a-z])", lambda m: m.group(1) + m.group(2).upper(), text)
 
     def ask(self, rng: random.Random) -> tuple[str, str]:
-        if rng.random() < 0.5:
+        if rng.random() < 0.4:
             return expand(rng.choice(self.parts["ASK"]), rng), self.make(rng)
         who = rng.choice(self.parts["who"])
         ask = expand(rng.choice(self.parts["ASK_ABOUT"]), rng)
@@ -218,7 +220,7 @@ class Corpus:
                 answer, is_story = self.stories.make(rng), True
             elif roll < 0.76:
                 question, answer, subject = self.known(rng)
-            elif roll < 0.92:
+            elif roll < 0.91:
                 question, answer = self.unknown.ask(rng)
             else:
                 (question, answer), is_story = self.stories.ask(rng), True

@@ -28,6 +28,8 @@ N_TOKENIZER_CHATS = 8000
 BATCH_TOKENS = 2048
 PEAK_RATE, WARMUP_STEPS, WEIGHT_DECAY = 3e-3, 80, 0.1
 IGNORE = -100
+# Which answer it is shows in its first tokens; the rest follows from them. These count more, or choosing is learned last.
+FIRST_TOKENS, FIRST_WEIGHT = 4, 4.0
 
 
 def keep_memory() -> None:
@@ -40,16 +42,19 @@ def keep_memory() -> None:
         pass  # another C library; only speed depends on it
 
 
-def encode(chat: list[tuple[str, str]], tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Token ids, and for each position the id to be predicted there (or IGNORE)."""
+def encode(chat: list[tuple[str, str]], tokenizer: Tokenizer) -> tuple[list[int], list[int], list[float]]:
+    """Token ids, and for each position the id to be predicted there (or IGNORE) and its weight."""
     ids: list[int] = []
-    learned: list[bool] = []
+    weights: list[float] = []
     for text, is_learned in render(chat):
         piece = tokenizer.encode(text).ids
         ids += piece
-        learned += [is_learned] * len(piece)
-    targets = [token if flag else IGNORE for token, flag in zip(ids[1:], learned[1:])]
-    return ids[:-1], targets
+        if is_learned:
+            weights += [FIRST_WEIGHT if i < FIRST_TOKENS else 1.0 for i in range(len(piece))]
+        else:
+            weights += [0.0] * len(piece)
+    targets = [token if weight else IGNORE for token, weight in zip(ids[1:], weights[1:])]
+    return ids[:-1], targets, weights[1:]
 
 
 def batches(n_steps: int, config: Config, tokenizer: Tokenizer):
@@ -66,10 +71,12 @@ def batches(n_steps: int, config: Config, tokenizer: Tokenizer):
             groups[-1].append(chat)
         rng.shuffle(groups)
         for group in groups[: n_steps - done]:
-            width = max(len(ids) for ids, _ in group)
-            tokens = torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in group])
-            targets = torch.tensor([want + [IGNORE] * (width - len(want)) for _, want in group])
-            yield tokens, targets
+            width = max(len(ids) for ids, _, _ in group)
+            pad = [width - len(ids) for ids, _, _ in group]
+            tokens = torch.tensor([ids + [0] * n for (ids, _, _), n in zip(group, pad)])
+            targets = torch.tensor([want + [IGNORE] * n for (_, want, _), n in zip(group, pad)])
+            weights = torch.tensor([weight + [0.0] * n for (_, _, weight), n in zip(group, pad)])
+            yield tokens, targets, weights
         done += len(groups[: n_steps - done])
 
 
@@ -93,20 +100,21 @@ def train(model: Spark, tokenizer: Tokenizer, n_steps: int) -> dict:
     n_seen = n_learned = 0
     recent: list[float] = []
     began, cpu_began = time.time(), time.process_time()
-    for step, (tokens, targets) in enumerate(batches(n_steps, model.config, tokenizer)):
+    for step, (tokens, targets, weights) in enumerate(batches(n_steps, model.config, tokenizer)):
         for group in optimizer.param_groups:
             group["lr"] = rate(step, n_steps)
         wanted = targets != IGNORE
         with torch.autocast("cpu", torch.bfloat16):
             logits = model.logits(model.hidden(tokens)[wanted])
-        loss = F.cross_entropy(logits.float(), targets[wanted])
+        losses = F.cross_entropy(logits.float(), targets[wanted], reduction="none")
+        loss = (losses * weights[wanted]).sum() / weights.sum()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         n_seen += tokens.numel()
         n_learned += int(wanted.sum())
-        recent = (recent + [loss.item()])[-100:]
+        recent = (recent + [losses.mean().item()])[-100:]
         if step % 50 == 0 or step == n_steps - 1:
             seconds = time.time() - began
             print(f"step {step:5} loss {sum(recent) / len(recent):.4f} tokens {n_seen} learned {n_learned} "
@@ -118,7 +126,7 @@ def train(model: Spark, tokenizer: Tokenizer, n_steps: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=1900)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "build")
     args = parser.parse_args()
