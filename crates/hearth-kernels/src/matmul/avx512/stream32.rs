@@ -172,7 +172,8 @@ unsafe fn unit_terms<F: Format32, const T: usize>(
     }
 }
 
-/// The canonical chains of up to 16 rows for one token. Eight rows at a time hide the latency.
+/// The canonical chains of up to 16 rows for one token, eight rows as the lanes. Rows beyond the last of the task have the terms
+/// of earlier ones, and nobody reads their sums.
 #[target_feature(enable = "avx2,fma,avx512f,avx512vl")]
 fn chains<F: Format32, const T: usize>(
     terms: &Terms<'_, T>,
@@ -181,23 +182,90 @@ fn chains<F: Format32, const T: usize>(
     n_blocks: usize,
     out: &mut [f32],
 ) {
+    let n_units = terms.row_len / BLOCKS;
     for (group, out) in out.chunks_mut(8).enumerate() {
-        let mut acc = [0f32; 8];
         let rows = group * 8 * terms.row_len..(group + 1) * 8 * terms.row_len;
-        let (term, d, m) = (
-            &terms.tokens[token][rows.clone()],
-            &terms.d[rows.clone()],
-            &terms.m[rows],
-        );
-        for b in 0..n_blocks {
-            for (r, acc) in acc.iter_mut().enumerate() {
-                let at = r * terms.row_len + b;
-                *acc = d[at].mul_add(term[at], *acc);
-                if F::HAS_MIN {
-                    *acc = m[at].mul_add(acts[b / BLOCKS].sum_step[b % BLOCKS], *acc);
+        let eight = |of: &[f32]| (of[rows.clone()].as_ptr(), of[rows.clone()].len());
+        let (term, d) = (eight(terms.tokens[token]), eight(terms.d));
+        debug_assert!(term.1 == 8 * n_units * BLOCKS && d.1 == term.1);
+        let mut acc = _mm256_setzero_ps();
+        for unit in 0..n_units {
+            // SAFETY: eight rows of `row_len` floats, of which this unit is eight.
+            let (term, d) = unsafe {
+                let at = unit * BLOCKS;
+                (
+                    transpose_8x8(term.0.add(at), terms.row_len),
+                    transpose_8x8(d.0.add(at), terms.row_len),
+                )
+            };
+            let n = BLOCKS.min(n_blocks - unit * BLOCKS);
+            if F::HAS_MIN {
+                // SAFETY: as above.
+                let m = unsafe {
+                    transpose_8x8(
+                        terms.m[rows.start + unit * BLOCKS..].as_ptr(),
+                        terms.row_len,
+                    )
+                };
+                for b in 0..n {
+                    acc = _mm256_fmadd_ps(d[b], term[b], acc);
+                    acc = _mm256_fmadd_ps(m[b], _mm256_set1_ps(acts[unit].sum_step[b]), acc);
+                }
+            } else if n == BLOCKS {
+                for b in 0..BLOCKS {
+                    acc = _mm256_fmadd_ps(d[b], term[b], acc);
+                }
+            } else {
+                for b in 0..n {
+                    acc = _mm256_fmadd_ps(d[b], term[b], acc);
                 }
             }
         }
-        out.copy_from_slice(&acc[..out.len()]);
+        let mut sums = [0f32; 8];
+        // SAFETY: eight writable floats.
+        unsafe { _mm256_storeu_ps(sums.as_mut_ptr(), acc) };
+        out.copy_from_slice(&sums[..out.len()]);
     }
+}
+
+/// Eight floats of each of eight rows; register i has float i of every row.
+///
+/// # Safety
+/// Eight floats are readable at each `row * stride`.
+#[inline]
+#[target_feature(enable = "avx2,avx512f,avx512vl")]
+unsafe fn transpose_8x8(from: *const f32, stride: usize) -> [__m256; 8] {
+    let mut y = [_mm256_setzero_ps(); 8];
+    for i in 0..4 {
+        // Rows 4 apart share a register.
+        let half = |row: usize, at: usize| {
+            // SAFETY: the caller's promise.
+            unsafe { _mm_loadu_ps(from.add(row * stride + at)) }
+        };
+        let pair = |at: usize| {
+            _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(half(i, at)), half(i + 4, at))
+        };
+        y[i] = pair(0);
+        y[i + 4] = pair(4);
+    }
+    let mut out = [_mm256_setzero_ps(); 8];
+    for h in 0..2 {
+        let row = |i: usize| y[4 * h + i];
+        let (a, b) = (
+            _mm256_unpacklo_ps(row(0), row(1)),
+            _mm256_unpackhi_ps(row(0), row(1)),
+        );
+        let (c, d) = (
+            _mm256_unpacklo_ps(row(2), row(3)),
+            _mm256_unpackhi_ps(row(2), row(3)),
+        );
+        out[4 * h] = _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(a), _mm256_castps_pd(c)));
+        out[4 * h + 1] =
+            _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(c)));
+        out[4 * h + 2] =
+            _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(b), _mm256_castps_pd(d)));
+        out[4 * h + 3] =
+            _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(b), _mm256_castps_pd(d)));
+    }
+    out
 }
