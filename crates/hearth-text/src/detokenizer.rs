@@ -40,11 +40,7 @@ impl<'a> Detokenizer<'a> {
     /// Takes one token and returns what became readable by it, often nothing.
     pub fn push(&mut self, id: u32) -> &str {
         let tokenizer = self.tokenizer;
-        let mut piece = tokenizer.visible_piece(id);
-        if self.strips_space && !piece.is_empty() {
-            self.strips_space = false;
-            piece = piece.strip_prefix(b" ").unwrap_or(piece);
-        }
+        let piece = tokenizer.next_piece(id, &mut self.strips_space);
         self.text.clear();
         self.tail.extend_from_slice(piece);
         let held = append_lossy(&self.tail, &mut self.text);

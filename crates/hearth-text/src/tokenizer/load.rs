@@ -97,7 +97,10 @@ pub(super) fn load(metadata: &Metadata) -> Result<Tokenizer, TextError> {
         _ => {
             let lowercase =
                 meta::flag(metadata, "tokenizer.ggml.normalizer.lowercase")?.unwrap_or(true);
-            Algorithm::WordPiece(Box::new(WordPiece::new(ids.unknown, lowercase)))
+            Algorithm::WordPiece(Box::new(WordPiece {
+                unknown: ids.unknown,
+                lowercase,
+            }))
         }
     };
     let special = SpecialTokens::new(&vocab);

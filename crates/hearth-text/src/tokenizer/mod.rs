@@ -98,13 +98,14 @@ impl Tokenizer {
         if how.add_special && self.ids.adds_bos {
             out.extend(self.ids.bos);
         }
-        // A space goes in front of a text at the beginning and after every special token.
+        // A space goes in front of a text at the beginning and after every control token. User-defined tokens are
+        // words among words, and a space after them would not go away again.
         let mut needs_space = self.ids.adds_space;
         for part in self.special.split(&self.vocab, text, how.parse_special) {
             match part {
                 Part::Token(id) => {
                     out.push(id);
-                    needs_space = self.ids.adds_space;
+                    needs_space = self.ids.adds_space && self.is_control(id);
                 }
                 Part::Text(text) => {
                     self.encode_text(text, needs_space, &mut out);
@@ -145,20 +146,26 @@ impl Tokenizer {
     /// The text of a whole sequence, as bytes. Control and unknown tokens, and ids that are none, give nothing.
     pub fn decode(&self, tokens: &[u32]) -> Vec<u8> {
         let mut out = Vec::new();
+        let mut strips_space = self.strips_first_space();
         for &id in tokens {
-            out.extend_from_slice(self.visible_piece(id));
-        }
-        if self.strips_first_space() && out.first() == Some(&b' ') {
-            out.remove(0);
+            out.extend_from_slice(self.next_piece(id, &mut strips_space));
         }
         out
     }
 
-    /// What a token adds to a text.
-    pub(crate) fn visible_piece(&self, id: u32) -> &[u8] {
-        match self.vocab.kind(id) {
-            Some(TokenType::Control | TokenType::Unknown) | None => &[],
+    /// What a token adds to a text; the first one that adds something loses the space encoding put there.
+    pub(crate) fn next_piece(&self, id: u32, strips_space: &mut bool) -> &[u8] {
+        let piece = match self.vocab.kind(id) {
+            Some(TokenType::Control | TokenType::Unknown) | None => return &[],
             Some(_) => self.vocab.piece(id).unwrap_or_default(),
+        };
+        if piece.is_empty() || !std::mem::replace(strips_space, false) {
+            return piece;
+        }
+        // No space is put in front of a user-defined token, so one at its beginning is its own.
+        match self.vocab.kind(id) {
+            Some(TokenType::UserDefined) => piece,
+            _ => piece.strip_prefix(b" ").unwrap_or(piece),
         }
     }
 

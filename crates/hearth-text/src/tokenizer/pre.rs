@@ -6,6 +6,8 @@
 //!
 //! Sources: the `tokenizer.json` files of the model families; names as llama.cpp's converter writes them.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use regex::bytes::Regex;
 
 use super::error::TextError;
@@ -167,18 +169,25 @@ fn stages(name: &str) -> Option<(Vec<Stage>, bool)> {
 }
 
 /// A compiled pre-tokenizer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct PreTokenizer {
-    stages: Vec<(Regex, Spaces)>,
+    stages: Arc<[(Regex, Spaces)]>,
     ignore_merges: bool,
 }
 
+/// Those compiled so far: it takes milliseconds, and models of a process often share one.
+static COMPILED: Mutex<Vec<(String, PreTokenizer)>> = Mutex::new(Vec::new());
+
 impl PreTokenizer {
-    /// Compiles the one of this name.
+    /// The one of this name; compiled when it is asked for the first time.
     ///
     /// # Errors
     /// There is none of this name.
     pub(super) fn named(name: &str) -> Result<Self, TextError> {
+        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, found)) = compiled.iter().find(|(known, _)| known == name) {
+            return Ok(found.clone());
+        }
         let (stages, ignore_merges) =
             stages(name).ok_or_else(|| TextError::UnknownPreTokenizer {
                 name: name.to_owned(),
@@ -187,10 +196,12 @@ impl PreTokenizer {
             let regex = Regex::new(stage.pattern).expect("the patterns are constant and valid");
             (regex, stage.spaces)
         };
-        Ok(Self {
+        let pre = Self {
             stages: stages.iter().map(compile).collect(),
             ignore_merges,
-        })
+        };
+        compiled.push((name.to_owned(), pre.clone()));
+        Ok(pre)
     }
 
     pub(super) fn ignores_merges(&self) -> bool {
