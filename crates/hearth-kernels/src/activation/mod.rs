@@ -63,7 +63,9 @@ impl<'a> ActBatch<'a> {
     /// Whether all tokens have the flags in this super-block.
     #[cfg(target_arch = "x86_64")]
     pub fn all_fit(&self, block: usize, tokens: Range<usize>, flags: u32) -> bool {
-        self.a256_of(block, tokens).iter().all(|act| act.fits & flags == flags)
+        self.a256_of(block, tokens)
+            .iter()
+            .all(|act| act.fits & flags == flags)
     }
 
     /// 256 activations of a token.
@@ -161,7 +163,10 @@ mod tests {
         for level in Level::available() {
             let isa = Isa::new(level).expect("available");
             for (i, x) in inputs().iter().enumerate() {
-                let mut block = A256Block { fits: 99, ..A256Block::ZERO };
+                let mut block = A256Block {
+                    fits: 99,
+                    ..A256Block::ZERO
+                };
                 quantize_a256(isa, x, &mut block);
                 assert_eq!(block, A256Block::quantize(x), "{level} A256 input {i}");
                 for x in x.as_chunks().0 {
