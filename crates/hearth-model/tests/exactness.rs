@@ -154,7 +154,7 @@ fn a_row_of_a_batch_equals_the_row_alone() {
                 .map(|prompt| bits(&runner.logits(prompt)));
             runner.sequence.clear(&mut runner.pool);
 
-            let mut sequences = [const { () }; 3].map(|()| Sequence::new());
+            let mut sequences: [Sequence; 3] = std::array::from_fn(|_| Sequence::new());
             let mut rows = Vec::new();
             for (seq, prompt) in prompts.iter().enumerate() {
                 sequences[seq]

@@ -323,7 +323,7 @@ fn each_rope_scaling_has_its_own_frequencies() {
     let longrope = [kind("longrope"), original.clone()];
     let all = [
         scaled(&[], &[], None),
-        scaled(&[factor.clone()], &[], None),
+        scaled(std::slice::from_ref(&factor), &[], None),
         scaled(&[("freq_base", Value::F32(500_000.0))], &[], None),
         scaled(
             &[

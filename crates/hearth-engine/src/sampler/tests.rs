@@ -54,14 +54,14 @@ fn greedy_takes_the_lowest_id_of_equals() {
 #[test]
 fn frequencies_follow_the_probabilities() {
     let mut sampler = Sampler::new(params(|_| ()), 4, 0, 0).unwrap();
-    let mut counts = [0; 4];
+    let mut counts = [0i32; 4];
     let history = vec![0; 8000];
     for pos in 0..history.len() {
         counts[sampler.draw(&halves(), &history[..pos]).unwrap() as usize] += 1;
     }
     // Five standard deviations of a binomial count are at most 224.
     for (count, expected) in counts.into_iter().zip([2000, 1000, 4000, 1000]) {
-        assert!((count - expected as i32).abs() < 224, "{counts:?}");
+        assert!((count - expected).abs() < 224, "{counts:?}");
     }
 }
 

@@ -72,7 +72,7 @@ impl Executor {
                 );
             }
             Op::StoreKv { state, k, v } => {
-                let place = pool.layout().place(state.index()).clone();
+                let place = *pool.layout().place(state.index());
                 let (k, v) = (self.buffers.get(k), self.buffers.get(v));
                 kernels.store_kv(pool.bytes_mut(), &place, &self.kv_rows, batch.tables, k, v);
             }

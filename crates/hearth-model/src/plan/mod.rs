@@ -1,6 +1,6 @@
 //! The plan of a model: a flat list of operations over numbered buffers.
 //!
-//! A family builds it once with [`PlanBuilder`], the executor runs it, and its `Display` is what
+//! A family builds it once with the plan builder, the executor runs it, and its `Display` is what
 //! `show --plan` prints. Tensor names are resolved here and appear nowhere later.
 
 mod builder;
