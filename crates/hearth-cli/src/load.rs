@@ -1,7 +1,7 @@
 //! From a file to a model that can compute, with a word to the user when that takes long.
 
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hearth_gguf::Gguf;
 use hearth_kernels::{Kernels, KvType};
@@ -79,30 +79,44 @@ fn file_bar(size: u64) -> ProgressBar {
     bar
 }
 
-/// Progress of reading a long prompt; a short one never shows it.
-#[derive(Default)]
-pub struct PromptBar(Option<ProgressBar>);
+/// Progress of reading a long prompt; one that is read quickly never shows it.
+pub struct PromptBar {
+    started: Instant,
+    bar: Option<ProgressBar>,
+}
 
 impl PromptBar {
+    /// Begins to watch the time.
+    pub fn new() -> PromptBar {
+        PromptBar {
+            started: Instant::now(),
+            bar: None,
+        }
+    }
+
     /// Notes that so many tokens of the prompt have been read.
     pub fn update(&mut self, n_done: usize, n_total: usize) {
+        /// A bar that flashes by is worse than none.
+        const PATIENCE: Duration = Duration::from_millis(700);
         if n_done >= n_total {
             self.finish();
-            return;
+        } else if self.bar.is_some() || self.started.elapsed() > PATIENCE {
+            let bar = self.bar.get_or_insert_with(|| prompt_bar(n_total));
+            bar.set_position(n_done as u64);
         }
-        let bar = self.0.get_or_insert_with(|| {
-            let style = ProgressStyle::with_template(
-                "reading the prompt {wide_bar} {pos}/{len} tokens, {eta} left",
-            );
-            ProgressBar::new(n_total as u64).with_style(style.expect("the template is valid"))
-        });
-        bar.set_position(n_done as u64);
     }
 
     /// Takes the bar off the screen.
     pub fn finish(&mut self) {
-        if let Some(bar) = self.0.take() {
+        if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
     }
+}
+
+fn prompt_bar(n_total: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template(
+        "reading the prompt {wide_bar} {pos}/{len} tokens, {eta} left",
+    );
+    ProgressBar::new(n_total as u64).with_style(style.expect("the template is valid"))
 }

@@ -129,7 +129,7 @@ impl Session {
             prompt,
             ..self.settings.clone()
         };
-        let mut bar = PromptBar::default();
+        let mut bar = PromptBar::new();
         let visible = Visible::new(io::stdout().is_terminal());
         let mut failure = None;
         let interrupt = self.interrupt.clone();
