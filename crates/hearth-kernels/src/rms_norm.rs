@@ -1,7 +1,8 @@
 //! RMS norm: every row divided by its root mean square, then weighted.
 //!
 //! Order: the squares are summed in 16 lanes (element `k` to lane `k % 16`, fused), the lanes by the tree 8-4-2-1;
-//! `s = 1 / sqrt(sum / n + eps)`; `y = (x * s) * w`. Division and square root are exact to the last bit on every machine.
+//! `s = 1 / sqrt(sum / n + eps)`, or NaN if the sum is infinite; `y = (x * s) * w`. Division and square root are exact to
+//! the last bit on every machine.
 
 use crate::Kernels;
 use crate::cpu::Isa;
@@ -92,8 +93,12 @@ fn scalar(row: &mut [f32], weight: Option<&[f32]>, eps: f32) {
     }
 }
 
+/// NaN when the squares overflow: one over infinity would turn a row that is out of range into plausible zeros.
 #[inline(always)]
 fn inverse_rms(squares: f32, n: usize, eps: f32) -> f32 {
+    if squares.is_infinite() {
+        return f32::NAN;
+    }
     1.0 / (squares / n as f32 + eps).sqrt()
 }
 
@@ -210,5 +215,14 @@ mod tests {
         let mean: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / 4096.0;
         // 256 additions per lane of numbers near one: well under 1e-5 relative.
         assert!((mean - 1.0).abs() < 1e-5, "{mean}");
+    }
+
+    #[test]
+    fn a_row_whose_squares_overflow_is_not_a_row_of_zeros() {
+        testing::each_kernels(|kernels| {
+            let mut out = vec![0.0; 32];
+            kernels.rms_norm(&[1e30; 32], None, 1e-6, 32, &mut out);
+            assert!(out.iter().all(|y| y.is_nan()), "{out:?}");
+        });
     }
 }
