@@ -105,7 +105,7 @@ pub struct RunArgs {
     pub stats: bool,
 }
 
-/// How the next token is chosen. Filters apply in the order listed here.
+/// How the next token is chosen. Bias and penalties come before the temperature; the filters after it, in the order listed here.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Choosing tokens")]
 pub struct SamplingArgs {
@@ -117,10 +117,6 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "N", default_value_t = 40)]
     pub top_k: u32,
 
-    /// Keep only tokens about as surprising as the model expects, up to this share of probability; 1 keeps all
-    #[arg(long, value_name = "P", default_value_t = 1.0, value_parser = parse_probability)]
-    pub typical: f32,
-
     /// Keep the likeliest tokens that together reach this probability; 1 keeps all
     #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = parse_probability)]
     pub top_p: f32,
@@ -128,6 +124,10 @@ pub struct SamplingArgs {
     /// Drop tokens less likely than this share of the likeliest one; 0 drops none
     #[arg(long, value_name = "P", default_value_t = 0.05, value_parser = parse_probability)]
     pub min_p: f32,
+
+    /// Keep only tokens about as surprising as the model expects, up to this share of probability; 1 keeps all
+    #[arg(long, value_name = "P", default_value_t = 1.0, value_parser = parse_probability)]
+    pub typical: f32,
 
     /// Make tokens that occurred before less likely; 1 changes nothing, 1.1 is mild
     #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = parse_repeat_penalty)]

@@ -9,6 +9,7 @@
 mod args;
 mod builtin;
 mod commands;
+mod conversation;
 mod env;
 mod failure;
 mod hints;
@@ -18,7 +19,6 @@ mod machine;
 mod model_ref;
 mod printer;
 mod prompt;
-mod session;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -6,17 +6,17 @@ use rustyline::history::MemHistory;
 use rustyline::{Config, Editor};
 use serde_json::{Value, json};
 
+use crate::conversation::Conversation;
 use crate::failure::Failure;
 use crate::printer::{self, Output};
-use crate::session::Session;
 
 const HELP: &str = "/help    this list\n/reset   forget the conversation and start a new one\n/exit    leave (or Ctrl-D)\n\
     Ctrl-C while an answer is written stops it; the arrow keys bring earlier lines back.";
 
 /// Greets and talks until the user leaves.
-pub fn run(system: Option<String>, mut session: Session) -> Result<(), Failure> {
+pub fn run(system: Option<String>, mut conversation: Conversation) -> Result<(), Failure> {
     greet();
-    talk(system, &mut session)
+    talk(system, &mut conversation)
 }
 
 /// How to use a chat, in a line.
@@ -33,7 +33,7 @@ pub fn opening(system: Option<String>) -> Vec<Value> {
 }
 
 /// Talks until the user leaves.
-pub fn talk(system: Option<String>, session: &mut Session) -> Result<(), Failure> {
+pub fn talk(system: Option<String>, conversation: &mut Conversation) -> Result<(), Failure> {
     let mut editor = editor()?;
     let mut messages = opening(system.clone());
     loop {
@@ -61,26 +61,30 @@ pub fn talk(system: Option<String>, session: &mut Session) -> Result<(), Failure
             _ if line.starts_with('/') => {
                 printer::note(format!("There is no command '{line}'; /help lists them."))
             }
-            text => turn(text, &mut messages, session)?,
+            text => turn(text, &mut messages, conversation)?,
         }
     }
 }
 
 /// One line and its answer. A line that cannot be answered is taken back; the chat goes on.
-fn turn(text: &str, messages: &mut Vec<Value>, session: &mut Session) -> Result<(), Failure> {
-    session.interrupt().reset();
+fn turn(
+    text: &str,
+    messages: &mut Vec<Value>,
+    conversation: &mut Conversation,
+) -> Result<(), Failure> {
+    conversation.interrupt().reset();
     let n_before = messages.len();
-    let result = if session.has_template() {
+    let result = if conversation.has_template() {
         messages.push(json!({ "role": "user", "content": text }));
-        session
+        conversation
             .chat_tokens(messages)
-            .and_then(|tokens| session.answer(tokens, &mut Output::new()))
+            .and_then(|tokens| conversation.answer(tokens, &mut Output::new()))
     } else {
-        session.answer(session.raw_tokens(text), &mut Output::new())
+        conversation.answer(conversation.raw_tokens(text), &mut Output::new())
     };
     match result {
         Ok(answer) => {
-            if session.has_template() {
+            if conversation.has_template() {
                 messages.push(json!({ "role": "assistant", "content": answer.text }));
             }
             Ok(())

@@ -8,10 +8,10 @@ use serde_json::json;
 use crate::args::{Cli, Command, RunArgs};
 use crate::builtin;
 use crate::commands::chat;
+use crate::conversation::Conversation;
 use crate::failure::Failure;
 use crate::printer::{self, Output};
 use crate::prompt::{self, Prompt};
-use crate::session::Session;
 
 /// `hearth run MODEL [PROMPT]`
 pub fn run(mut args: RunArgs, is_verbose: bool) -> Result<(), Failure> {
@@ -19,8 +19,8 @@ pub fn run(mut args: RunArgs, is_verbose: bool) -> Result<(), Failure> {
     let prompt = prompt::gather(args.prompt.take())?;
     let system = args.system.clone();
     match prompt {
-        Prompt::Once(text) => once(&text, system, Session::load(args, is_verbose)?),
-        Prompt::Chat => chat::run(system, Session::load(args, is_verbose)?),
+        Prompt::Once(text) => once(&text, system, Conversation::load(args, is_verbose)?),
+        Prompt::Chat => chat::run(system, Conversation::load(args, is_verbose)?),
     }
 }
 
@@ -38,9 +38,9 @@ pub fn welcome(is_verbose: bool) -> Result<(), Failure> {
         ));
     };
     let prompt = prompt::gather(None)?;
-    let mut session = Session::load(args, is_verbose)?;
+    let mut conversation = Conversation::load(args, is_verbose)?;
     match prompt {
-        Prompt::Once(text) => once(&text, None, session),
+        Prompt::Once(text) => once(&text, None, conversation),
         Prompt::Chat => {
             printer::note(format!(
                 "Welcome to hearth {}. This is spark, a tiny model that is part of the program: it works offline, and\n\
@@ -48,19 +48,19 @@ pub fn welcome(is_verbose: bool) -> Result<(), Failure> {
                 env!("CARGO_PKG_VERSION")
             ));
             chat::greet();
-            chat::talk(None, &mut session)
+            chat::talk(None, &mut conversation)
         }
     }
 }
 
-fn once(text: &str, system: Option<String>, mut session: Session) -> Result<(), Failure> {
-    let tokens = if session.has_template() {
+fn once(text: &str, system: Option<String>, mut conversation: Conversation) -> Result<(), Failure> {
+    let tokens = if conversation.has_template() {
         let mut messages = chat::opening(system);
         messages.push(json!({ "role": "user", "content": text }));
-        session.chat_tokens(&messages)?
+        conversation.chat_tokens(&messages)?
     } else {
-        session.raw_tokens(text)
+        conversation.raw_tokens(text)
     };
-    session.answer(tokens, &mut Output::new())?;
-    session.interrupt().check()
+    conversation.answer(tokens, &mut Output::new())?;
+    conversation.interrupt().check()
 }

@@ -167,6 +167,7 @@ impl Kernels {
                 .unwrap_or_else(PoisonError::into_inner);
             run.work(worker, &mut scratch);
         });
+        equalize(threads);
     }
 
     /// Fills the activation formats that the jobs need.
@@ -272,6 +273,21 @@ impl Scratch {
             }));
         }
     }
+}
+
+/// Gives every thread as much memory as the one that needed most: which thread met the largest chunk is chance, and a later
+/// call of the same shapes must not have to allocate because another one meets it.
+fn equalize(threads: &mut [Mutex<ThreadScratch>]) {
+    let scratches = threads.iter_mut().map(get_mut);
+    let largest = scratches.map(|scratch| scratch.lines.len()).max();
+    for scratch in threads.iter_mut().map(get_mut) {
+        scratch.bytes(largest.unwrap_or(0) * size_of::<Line>());
+    }
+}
+
+/// A poisoned lock only says that a kernel panicked; its memory is still memory.
+fn get_mut(scratch: &mut Mutex<ThreadScratch>) -> &mut ThreadScratch {
+    scratch.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Rows of a chunk, a multiple of 16.

@@ -1,7 +1,7 @@
 //! Products of quantised or float matrices with the activations of one or many tokens.
 //!
-//! [`driver`] owns threads and chunks; a level's kernel computes some rows of one matrix for all tokens of the batch and
-//! chooses its own regime from their number. [`scalar`] is the specification. A level without a kernel for a format uses
+//! `driver` owns threads and chunks; a level's kernel computes some rows of one matrix for all tokens of the batch and
+//! chooses its own regime from their number. `scalar` is the specification. A level without a kernel for a format uses
 //! the next lower level's: same bits.
 
 use std::ops::Range;

@@ -18,7 +18,7 @@ use crate::model_ref::ModelRef;
 use crate::printer::{self, Output, Visible};
 
 /// A model ready to answer, with the settings of its answers.
-pub struct Session {
+pub struct Conversation {
     generator: Generator,
     template: Option<ChatTemplate>,
     settings: Request,
@@ -26,9 +26,9 @@ pub struct Session {
     shows_stats: bool,
 }
 
-impl Session {
+impl Conversation {
     /// Loads the model that `hearth run` was asked for.
-    pub fn load(args: RunArgs, is_verbose: bool) -> Result<Session, Failure> {
+    pub fn load(args: RunArgs, is_verbose: bool) -> Result<Conversation, Failure> {
         let interrupt = Interrupt::install()?;
         let model = ModelRef::parse(&args.model)?;
         let gguf = model.open()?;
@@ -55,7 +55,7 @@ impl Session {
             printer::note(format!("note: {}", one_line(notice)));
         }
         load::warm_up(&gguf, &interrupt)?;
-        let session = Session {
+        let conversation = Conversation {
             generator,
             template,
             settings,
@@ -63,9 +63,9 @@ impl Session {
             shows_stats: args.stats,
         };
         if is_verbose {
-            session.describe(&model);
+            conversation.describe(&model);
         }
-        Ok(session)
+        Ok(conversation)
     }
 
     /// Whether the model has turns; without them it can only continue text.
@@ -73,7 +73,7 @@ impl Session {
         self.template.is_some()
     }
 
-    /// Ctrl-C as this session sees it.
+    /// Ctrl-C as this conversation sees it.
     pub fn interrupt(&self) -> &Interrupt {
         &self.interrupt
     }
