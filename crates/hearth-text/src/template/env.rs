@@ -1,5 +1,7 @@
 //! The sandbox a template runs in.
 
+use std::any::Any;
+
 use indexmap::IndexMap;
 use minijinja::machinery::{eval, make_string_output};
 use minijinja::syntax::SyntaxConfig;
@@ -100,9 +102,20 @@ fn in_sandbox<T: Send>(
             .map_err(TemplateError::Sandbox)?;
         match thread.join() {
             Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
+            // A stranger's template found a bug of the interpreter: its rendering fails, nothing else does.
+            Err(panic) => Err(TemplateError::Panicked {
+                detail: panic_text(panic.as_ref()),
+            }),
         }
     })
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    cut(text.unwrap_or("no message").to_owned())
 }
 
 fn environment(limits: &TemplateLimits, fuel: u64, now: Timestamp) -> Environment<'static> {
@@ -153,10 +166,14 @@ fn explain(error: &Error, fuel: u64) -> TemplateError {
     }
 }
 
-/// The error's own words and place, without a dump of the template, cut to a length fit for a message.
+/// The error's own words and place, without a dump of the template.
 fn describe(error: &Error) -> String {
+    cut(error.to_string())
+}
+
+/// Cuts a text to a length fit for a message.
+fn cut(mut text: String) -> String {
     const LONGEST: usize = 400;
-    let mut text = error.to_string();
     if text.len() > LONGEST {
         let end = (0..=LONGEST)
             .rev()
@@ -226,4 +243,26 @@ pub(super) fn spend(state: &State, fuel: u64) -> Result<(), Error> {
 /// Spends what a text of this length costs.
 pub(super) fn spend_bytes(state: &State, bytes: usize) -> Result<(), Error> {
     spend(state, 1 + u64::try_from(bytes / 64).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_interpreter_is_an_error_of_the_template() {
+        for long in [false, true] {
+            let work = || -> Result<(), TemplateError> {
+                if long {
+                    panic!("{}", "é".repeat(1000));
+                }
+                panic!("slot is empty");
+            };
+            let message = in_sandbox(1, work).unwrap_err().to_string();
+            let expected = "chat template broke its interpreter: ";
+            assert!(message.starts_with(expected), "{message}");
+            assert!(long || message.ends_with(": slot is empty"), "{message}");
+            assert!(message.len() < 500, "{}", message.len());
+        }
+    }
 }

@@ -59,6 +59,12 @@ pub enum TemplateError {
     /// No thread with the needed stack could be started.
     #[error("could not start the template sandbox: {0}")]
     Sandbox(#[source] std::io::Error),
+    /// The interpreter itself broke on this template; the process goes on.
+    #[error("chat template broke its interpreter: {detail}")]
+    Panicked {
+        /// What the interpreter's panic said.
+        detail: String,
+    },
     /// The file's metadata holds something else than text under a template's key.
     #[error("metadata key {key:?} must be a string, found {found}")]
     NotText {
