@@ -142,6 +142,26 @@ fn every_fixture_model_gives_the_recorded_ids() {
     report.finish(100);
 }
 
+/// Loading is strict about keys; none in use may be refused or unknown.
+#[test]
+fn every_fixture_has_only_known_keys() {
+    let Some(parity) = fixtures() else { return };
+    let mut n_files = 0;
+    for folder in ["../api", "lm", "quant", "tokenizers", "../real"] {
+        for path in files(&parity.join(folder), ".gguf") {
+            let tokenizer = tokenizer(&path);
+            let notices = tokenizer.notices();
+            assert!(
+                !notices.iter().any(|n| n.contains("ignored: ")),
+                "{}: {notices:?}",
+                path.display()
+            );
+            n_files += 1;
+        }
+    }
+    assert!(n_files >= 80, "only {n_files} files");
+}
+
 #[test]
 fn every_line_of_the_vocabulary_pairs_is_exact() {
     let Some(parity) = fixtures() else { return };

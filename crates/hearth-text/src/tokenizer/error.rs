@@ -32,6 +32,14 @@ pub enum TextError {
         /// Value of `tokenizer.ggml.pre`.
         name: String,
     },
+    /// A key asks for something that changes tokens and that we do not do.
+    #[error("metadata key {key:?} is {value}, which this tokenizer does not support")]
+    Unsupported {
+        /// The key.
+        key: &'static str,
+        /// What it holds.
+        value: String,
+    },
     /// The vocabulary has no tokens.
     #[error("the vocabulary is empty")]
     EmptyVocabulary,

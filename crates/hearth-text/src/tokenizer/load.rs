@@ -5,9 +5,10 @@ use hearth_gguf::{Metadata, StringArray};
 use super::bpe::Bpe;
 use super::byte_map;
 use super::error::TextError;
+use super::keys;
 use super::meta;
 use super::pre::PreTokenizer;
-use super::special::SpecialTokens;
+use super::special::{self, SpecialTokens};
 use super::spm::Spm;
 use super::vocab::{TokenType, Vocab};
 use super::wordpiece::WordPiece;
@@ -45,8 +46,9 @@ const KNOWN_ENDS: [&str; 18] = [
     "</s>",
 ];
 
+/// The algorithm a file asks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Bpe,
     Spm,
     WordPiece,
@@ -74,6 +76,7 @@ pub(super) fn load(metadata: &Metadata) -> Result<Tokenizer, TextError> {
         });
     }
     let mut notices = Vec::new();
+    keys::check(metadata, kind, &mut notices)?;
     let types = types(metadata, tokens, kind)?;
     let (vocab, bytes) = vocabulary(tokens, &types, kind, &mut notices)?;
     let pre = pre_tokenizer(metadata, kind, &mut notices)?;
@@ -104,6 +107,13 @@ pub(super) fn load(metadata: &Metadata) -> Result<Tokenizer, TextError> {
         }
     };
     let special = SpecialTokens::new(&vocab);
+    if special.n_too_long > 0 {
+        notices.push(format!(
+            "{} special tokens have more than {} bytes and are not looked for in text",
+            special.n_too_long,
+            special::LONGEST
+        ));
+    }
     let is_end = end_of_generation(&vocab, &ids);
     Ok(Tokenizer {
         vocab,

@@ -9,6 +9,7 @@
 mod bpe;
 mod byte_map;
 mod error;
+mod keys;
 mod load;
 mod meta;
 mod pre;

@@ -2,6 +2,10 @@
 
 use super::vocab::{TokenType, Vocab};
 
+/// Longest special token that is looked for in a text. Matching costs up to this much per byte of text; the longest
+/// in use have well under 100 bytes.
+pub(super) const LONGEST: usize = 1024;
+
 /// A stretch of input: plain text or one token.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Part<'a> {
@@ -15,6 +19,8 @@ pub(super) struct SpecialTokens {
     ids: Vec<u32>,
     /// Whether some token begins with this byte: most positions of a text need no further look.
     is_first: [bool; 256],
+    /// Special tokens above [`LONGEST`], which are left out.
+    pub(super) n_too_long: usize,
 }
 
 impl SpecialTokens {
@@ -31,14 +37,22 @@ impl SpecialTokens {
                 && vocab.piece(*id).is_some_and(|p| !p.is_empty())
         };
         let mut ids: Vec<u32> = (0..vocab.len() as u32).filter(is_special).collect();
+        let n_special = ids.len();
+        ids.retain(|&id| vocab.piece(id).is_some_and(|p| p.len() <= LONGEST));
+        let n_too_long = n_special - ids.len();
         ids.sort_by_key(|&id| (vocab.piece(id), id));
+        drop_repeated(vocab, &mut ids);
         let mut is_first = [false; 256];
         for &id in &ids {
             if let Some(&byte) = vocab.piece(id).and_then(<[u8]>::first) {
                 is_first[usize::from(byte)] = true;
             }
         }
-        Self { ids, is_first }
+        Self {
+            ids,
+            is_first,
+            n_too_long,
+        }
     }
 
     /// Cuts a text at its special tokens: the leftmost first, the longest where several begin.
@@ -81,7 +95,7 @@ impl SpecialTokens {
             let from = range.partition_point(|&id| piece(id).get(depth).is_none_or(|&b| b < byte));
             let to = range.partition_point(|&id| piece(id).get(depth).is_none_or(|&b| b <= byte));
             range = &range[from..to];
-            // Of those that agree, the ones that end here come first, the lowest id in front.
+            // Of those that agree, the ones that end here come first, the lowest id in front; two at most.
             let complete = range.iter().take_while(|&&id| piece(id).len() == depth + 1);
             let mut allowed = complete
                 .filter(|&&id| parse_control || vocab.kind(id) == Some(TokenType::UserDefined));
@@ -94,4 +108,18 @@ impl SpecialTokens {
         }
         best
     }
+}
+
+/// Of tokens with one text only the first user-defined and the first other one can ever match: the rest go, since a
+/// file may repeat one text any number of times.
+fn drop_repeated(vocab: &Vocab, ids: &mut Vec<u32>) {
+    let (mut text, mut seen) = (None, [false; 2]);
+    ids.retain(|&id| {
+        let piece = vocab.piece(id);
+        if piece != text {
+            (text, seen) = (piece, [false; 2]);
+        }
+        let class = usize::from(vocab.kind(id) == Some(TokenType::UserDefined));
+        !std::mem::replace(&mut seen[class], true)
+    });
 }

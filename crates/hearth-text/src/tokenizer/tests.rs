@@ -252,6 +252,54 @@ fn what_is_odd_but_usable_is_noted() {
 }
 
 #[test]
+fn a_key_that_changes_tokens_is_refused_unless_it_is_neutral() {
+    let key = |name, value: Value| build(&with(spm_keys(), name, value));
+    let error = |name, value| key(name, value).unwrap_err().to_string();
+    let spaces = "tokenizer.ggml.remove_extra_whitespaces";
+    let map = "tokenizer.ggml.precompiled_charsmap";
+    let lowercase = "tokenizer.ggml.normalizer.lowercase";
+    let unsupported = "which this tokenizer does not support";
+    assert_eq!(
+        error(spaces, Value::from(true)),
+        format!("metadata key {spaces:?} is true, {unsupported}")
+    );
+    assert_eq!(
+        error(map, Value::from(vec![1u8])),
+        format!("metadata key {map:?} is not empty, {unsupported}")
+    );
+    assert_eq!(
+        error(lowercase, Value::from(true)),
+        format!("metadata key {lowercase:?} is true, {unsupported}")
+    );
+    let harmless = [
+        (spaces, Value::from(false)),
+        (map, Value::from(Vec::<u8>::new())),
+        (lowercase, Value::from(false)),
+        ("tokenizer.ggml.add_sep_token", Value::from(true)),
+        ("tokenizer.ggml.fim_pad_token_id", Value::from(3u32)),
+        ("tokenizer.huggingface.json", text("{}")),
+        ("tokenizer.chat_template", text("")),
+    ];
+    for (name, value) in harmless {
+        let tokenizer = key(name, value).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(tokenizer.notices().is_empty(), "{:?}", tokenizer.notices());
+    }
+}
+
+#[test]
+fn unknown_keys_are_named_without_their_control_characters() {
+    let mut keys = spm_keys();
+    keys.push(("tokenizer.ggml.fold\u{1b}[2J", Value::from(true)));
+    let tokenizer = build(&keys).unwrap();
+    assert_eq!(
+        tokenizer.notices(),
+        [
+            "1 keys of the tokenizer are not known and are ignored: \"tokenizer.ggml.fold\\u{1b}[2J\""
+        ]
+    );
+}
+
+#[test]
 fn special_ids_and_flags_are_read() {
     let tokenizer = build(&spm_keys()).unwrap();
     assert_eq!(
@@ -379,4 +427,65 @@ fn ids_that_are_no_tokens_give_nothing() {
     assert_eq!(tokenizer.piece(269), None);
     assert_eq!(tokenizer.decode(&[u32::MAX, 269]), b"");
     assert_eq!(Detokenizer::new(&tokenizer).push(u32::MAX), "");
+}
+
+/// A token ends the vocabulary for each text and type.
+fn with_tokens(keys: Keys, more: &[(String, i32)]) -> Keys {
+    let mut tokens = tokens_of(&keys);
+    let n = tokens.len() as i32;
+    let mut types: Vec<i32> = (0..n)
+        .map(|i| {
+            [2, 3, 3, 4]
+                .get(i as usize)
+                .copied()
+                .unwrap_or(if i < 260 { 6 } else { 1 })
+        })
+        .collect();
+    for (text, kind) in more {
+        tokens.push(text.clone());
+        types.push(*kind);
+    }
+    let scores: Vec<f32> = (0..tokens.len()).map(|i| -(i as f32)).collect();
+    let keys = with(
+        keys,
+        "tokenizer.ggml.tokens",
+        Value::Array(hearth_gguf::Array::String(tokens.iter().collect())),
+    );
+    let keys = with(keys, "tokenizer.ggml.token_type", Value::from(types));
+    with(keys, "tokenizer.ggml.scores", Value::from(scores))
+}
+
+/// Compared at every position of the text, this token alone took 5·10¹¹ steps.
+#[test]
+fn a_control_token_of_half_a_megabyte_is_not_looked_for_at_every_letter() {
+    let long = format!("{}b", "a".repeat(500_000));
+    let tokenizer = build(&with_tokens(spm_keys(), &[(long, 3)])).unwrap();
+    assert_eq!(
+        tokenizer.notices(),
+        ["1 special tokens have more than 1024 bytes and are not looked for in text"]
+    );
+    let text = "a".repeat(1 << 20);
+    let tokens = tokenizer.encode(&text, PARSED);
+    assert_eq!(tokenizer.decode(&tokens), text.as_bytes());
+}
+
+#[test]
+fn a_special_token_of_the_greatest_length_is_found() {
+    let (longest, longer) = ("x".repeat(1024), "y".repeat(1025));
+    let tokens = [(longest.clone(), 3), (longer.clone(), 3)];
+    let tokenizer = build(&with_tokens(spm_keys(), &tokens)).unwrap();
+    assert_eq!(tokenizer.encode(&longest, PARSED), [269]);
+    assert!(!tokenizer.encode(&longer, PARSED).contains(&270));
+}
+
+/// All repetitions were walked at every position: 10¹¹ steps here.
+#[test]
+fn a_control_token_repeated_in_the_vocabulary_is_kept_once() {
+    let mut tokens = vec![("a".to_owned(), 3); 100_000];
+    tokens.push(("a".to_owned(), 4));
+    tokens.push(("a".to_owned(), 4));
+    let tokenizer = build(&with_tokens(spm_keys(), &tokens)).unwrap();
+    let text = "a".repeat(1 << 20);
+    assert_eq!(tokenizer.encode(&text, PLAIN), vec![100_269; 1 << 20]);
+    assert_eq!(tokenizer.encode(&text, PARSED), vec![269; 1 << 20]);
 }
