@@ -6,7 +6,7 @@
 //! which sequence holds which page is its caller's decision.
 
 use hearth_kernels::{KvPlace, KvType, PAGE_POSITIONS};
-use memmap2::MmapMut;
+use memmap2::{MmapMut, MmapOptions};
 
 use crate::{
     error::PoolError,
@@ -98,6 +98,8 @@ pub struct PagePool {
     n_pages: usize,
     /// Given back, reused last in first out: their memory is already there.
     free: Vec<PageId>,
+    /// A bit per page, set while it lies in `free`.
+    is_free: Vec<u64>,
     /// Pages from here on were never handed out.
     n_touched: usize,
 }
@@ -119,13 +121,19 @@ impl PagePool {
                 n_positions,
                 page_bytes,
             })?;
-        let map =
-            MmapMut::map_anon(n_bytes).map_err(|source| PoolError::Map { n_bytes, source })?;
+        // Without a reservation: Linux refuses a map beyond its memory otherwise, although a conversation
+        // that never fills its context would never need it.
+        let map = MmapOptions::new()
+            .len(n_bytes)
+            .no_reserve_swap()
+            .map_anon()
+            .map_err(|source| PoolError::Map { n_bytes, source })?;
         Ok(PagePool {
             layout,
             map,
             n_pages,
             free: Vec::with_capacity(n_pages),
+            is_free: vec![0; n_pages.div_ceil(64)],
             n_touched: 0,
         })
     }
@@ -152,6 +160,7 @@ impl PagePool {
     /// Every page is in use.
     pub fn take(&mut self) -> Result<PageId, PoolError> {
         if let Some(page) = self.free.pop() {
+            self.is_free[page as usize / 64] &= !(1 << (page % 64));
             return Ok(page);
         }
         if self.n_touched == self.n_pages {
@@ -167,12 +176,15 @@ impl PagePool {
     ///
     /// # Panics
     ///
-    /// The page was never handed out, or more pages come back than were.
+    /// The page was never handed out, or came back before: two sequences would write into it later.
     pub fn give_back(&mut self, page: PageId) {
         assert!(
-            (page as usize) < self.n_touched && self.free.len() < self.n_touched,
+            (page as usize) < self.n_touched,
             "page {page} was not handed out"
         );
+        let (word, bit) = (&mut self.is_free[page as usize / 64], 1 << (page % 64));
+        assert!(*word & bit == 0, "page {page} was given back twice");
+        *word |= bit;
         self.free.push(page);
     }
 
