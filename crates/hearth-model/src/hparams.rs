@@ -104,8 +104,8 @@ pub enum RopeScalingHparams {
         beta_fast: f32,
         /// Rotations below which it is divided.
         beta_slow: f32,
-        /// Factor on cos and sin; `None` is the published formula.
-        attention_factor: Option<f32>,
+        /// Multiplies the published factor on cos and sin, `0.1 ln(factor) + 1`.
+        attention_multiplier: f32,
     },
     /// One table of factors for short contexts and one for long ones, as tensors.
     LongRope {
@@ -293,7 +293,7 @@ impl<'a> Keys<'a> {
 
 impl Hparams {
     /// Reads and checks everything a dense decoder needs.
-    pub(crate) fn read(keys: &Keys<'_>) -> Result<Self, ModelError> {
+    pub(crate) fn read(keys: &Keys<'_>, windows_every_layer: bool) -> Result<Self, ModelError> {
         let limits = Limits::DEFAULT;
         let n_layer = keys.count("block_count", limits.n_layer)?;
         let n_embd = keys.count("embedding_length", limits.width)?;
@@ -334,6 +334,7 @@ impl Hparams {
             .optional_number("attention.scale", "must not be negative", |x| x >= 0.0)?
             .filter(|&scale| scale > 0.0)
             .unwrap_or_else(|| 1.0 / (head_dim as f32).sqrt());
+        let n_ctx_train = keys.count("context_length", limits.n_ctx)?;
         let hparams = Hparams {
             architecture: keys.architecture().to_owned(),
             n_layer,
@@ -344,10 +345,10 @@ impl Hparams {
             head_dim,
             head_dim_v,
             n_vocab: vocabulary(keys, limits.n_vocab)?,
-            n_ctx_train: keys.count("context_length", limits.n_ctx)?,
+            n_ctx_train,
             norm_eps,
             attention_scale,
-            sliding_window: sliding_window(keys)?,
+            sliding_window: sliding_window(keys, windows_every_layer, n_ctx_train)?,
             rope: RopeHparams::read(keys, head_dim)?,
         };
         keys.finish()?;
@@ -377,14 +378,32 @@ fn vocabulary(keys: &Keys<'_>, limit: usize) -> Result<usize, ModelError> {
 }
 
 /// Zero stands for "no window" in files that always write the key.
-fn sliding_window(keys: &Keys<'_>) -> Result<Option<u32>, ModelError> {
+///
+/// The published qwen settings name a window that is switched off beside it (`use_sliding_window`), or on
+/// for the upper layers only (`max_window_layers`); the usual converter writes no key for them. A file that
+/// has one is therefore refused, unless the window spans the trained length: then it never hid anything.
+fn sliding_window(
+    keys: &Keys<'_>,
+    windows_every_layer: bool,
+    n_ctx_train: usize,
+) -> Result<Option<u32>, ModelError> {
     let suffix = "attention.sliding_window";
     if keys.value(suffix).and_then(Value::as_integer) == Some(0) {
         return Ok(None);
     }
-    Ok(keys
-        .optional_count(suffix, u32::MAX as usize)?
-        .map(|n| n as u32))
+    let window = keys.optional_count(suffix, u32::MAX as usize)?;
+    match window {
+        Some(window) if !windows_every_layer && window < n_ctx_train => {
+            Err(ModelError::UnsupportedKey {
+                key: keys.full(suffix),
+                value: window.to_string(),
+                architecture: keys.architecture.clone(),
+                reason: "which layers have the window is not in the file",
+            })
+        }
+        Some(window) if windows_every_layer => Ok(Some(window as u32)),
+        _ => Ok(None),
+    }
 }
 
 impl RopeHparams {
@@ -423,11 +442,17 @@ impl RopeScalingHparams {
             "rope.scaling.original_context_length",
             Limits::DEFAULT.n_ctx,
         )?;
-        let attention =
-            keys.optional_number("rope.scaling.attn_factor", above_zero, |x| x > 0.0)?;
+        let attn_factor = "rope.scaling.attn_factor";
+        let attention = keys.optional_number(attn_factor, above_zero, |x| x > 0.0)?;
         let kind = keys.optional_string("rope.scaling.type")?;
         let original =
             || n_ctx_original.ok_or_else(|| keys.missing("rope.scaling.original_context_length"));
+        // 1 says nothing, which is what files that always have the key mean by it.
+        if let (None | Some("none" | "linear"), Some(factor)) = (kind.as_deref(), attention)
+            && factor != 1.0
+        {
+            return Err(keys.refuse(attn_factor, factor, "must be 1 without yarn or longrope"));
+        }
         match kind.as_deref() {
             Some("none") => Ok(RopeScalingHparams::None),
             None | Some("linear") => Ok(match factor {
@@ -444,12 +469,13 @@ impl RopeScalingHparams {
                         x > 0.0
                     })
                 };
+                check_yarn_attn_factor(keys, yarn("attn_factor")?, factor)?;
                 Ok(RopeScalingHparams::Yarn {
                     factor,
                     n_ctx_original: original()?,
                     beta_fast: yarn("beta_fast")?.unwrap_or(32.0),
                     beta_slow: yarn("beta_slow")?.unwrap_or(1.0),
-                    attention_factor: attention.or(yarn("attn_factor")?),
+                    attention_multiplier: attention.unwrap_or(1.0),
                 })
             }
             Some("longrope") => Ok(RopeScalingHparams::LongRope {
@@ -461,6 +487,24 @@ impl RopeScalingHparams {
                 Err(keys.refuse("rope.scaling.type", format!("`{other}`"), rule))
             }
         }
+    }
+}
+
+/// `rope.scaling.attn_factor` multiplies the published factor, in every reader. `yarn_attn_factor` does not
+/// have one meaning: the published settings it is copied from replace the factor, some readers multiply it,
+/// some ignore it. So it may only say what all of them agree on: nothing (1), or the published factor.
+fn check_yarn_attn_factor(
+    keys: &Keys<'_>,
+    written: Option<f32>,
+    factor: f32,
+) -> Result<(), ModelError> {
+    let published = 0.1 * f64::from(factor).ln() + 1.0;
+    match written {
+        Some(value) if value != 1.0 && (f64::from(value) - published).abs() > 1e-4 => {
+            let rule = format!("must be 1 or the factor of the yarn formula, {published:.4}");
+            Err(keys.refuse("rope.scaling.yarn_attn_factor", value, rule))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -9,20 +9,26 @@ use crate::{
 /// A family: its name in `general.architecture`, and what builds its plan.
 pub(crate) struct Family {
     pub(crate) name: &'static str,
+    /// Whether `attention.sliding_window` holds for every layer. In the other families some layers have a
+    /// window and some do not, and a file cannot say which.
+    pub(crate) windows_every_layer: bool,
     pub(crate) plan: fn(&mut PlanBuilder<'_>) -> Result<(), ModelError>,
 }
 
 const FAMILIES: &[Family] = &[
     Family {
         name: "llama",
+        windows_every_layer: true,
         plan: llama::plan,
     },
     Family {
         name: "qwen2",
+        windows_every_layer: false,
         plan: qwen2::plan,
     },
     Family {
         name: "qwen3",
+        windows_every_layer: false,
         plan: qwen3::plan,
     },
 ];

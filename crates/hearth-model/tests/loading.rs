@@ -130,6 +130,33 @@ fn bad_settings_are_refused_by_key_value_and_limit() {
             "no key `llama.attention.layer_norm_rms_epsilon`",
         ),
         (
+            tiny("qwen2", |model| model.sliding_window = Some(16)),
+            "`qwen2.attention.sliding_window` is 16, which is not supported for qwen2: which layers",
+        ),
+        (
+            tiny("qwen3", |model| model.sliding_window = Some(16)),
+            "`qwen3.attention.sliding_window` is 16",
+        ),
+        (
+            key("llama.rope.scaling.attn_factor", 1.25f32),
+            "`llama.rope.scaling.attn_factor` is 1.25, must be 1 without yarn or longrope",
+        ),
+        (
+            tiny("llama", |model| {
+                for (key, value) in [
+                    ("type", Value::String("yarn".into())),
+                    ("factor", Value::F32(4.0)),
+                    ("original_context_length", Value::U32(128)),
+                    ("yarn_attn_factor", Value::F32(1.3)),
+                ] {
+                    model
+                        .keys
+                        .push((format!("llama.rope.scaling.{key}"), Some(value)));
+                }
+            }),
+            "`llama.rope.scaling.yarn_attn_factor` is 1.3, must be 1 or the factor of the yarn formula, 1.1386",
+        ),
+        (
             key("llama.attention.sliding_window", -4i32),
             "`llama.attention.sliding_window` is -4",
         ),
@@ -350,7 +377,7 @@ fn each_rope_scaling_has_its_own_frequencies() {
                 kind("yarn"),
                 factor.clone(),
                 original.clone(),
-                ("scaling.attn_factor", Value::F32(1.0)),
+                ("scaling.attn_factor", Value::F32(1.5)),
             ],
             &[],
             None,
@@ -366,6 +393,24 @@ fn each_rope_scaling_has_its_own_frequencies() {
         );
     }
     // The same in other words.
+    for (name, neutral) in [
+        ("scaling.attn_factor", 1.0),
+        ("scaling.yarn_attn_factor", 1.0),
+        ("scaling.yarn_attn_factor", 1.138_629_4),
+    ] {
+        let keys = [
+            kind("yarn"),
+            factor.clone(),
+            original.clone(),
+            (name, Value::F32(neutral)),
+        ];
+        assert_eq!(scaled(&keys, &[], None), all[4], "{name} = {neutral}");
+    }
+    let one = ("scaling.attn_factor", Value::F32(1.0));
+    assert_eq!(
+        scaled(&[kind("linear"), factor.clone(), one], &[], None),
+        all[1]
+    );
     assert_eq!(scaled(&[kind("linear"), factor.clone()], &[], None), all[1]);
     assert_eq!(
         scaled(&[("scale_linear", Value::F32(4.0))], &[], None),
@@ -377,20 +422,35 @@ fn each_rope_scaling_has_its_own_frequencies() {
 
 #[test]
 fn the_plan_prints_operations_shapes_and_types() {
-    let model = load(&tiny("qwen3", |model| model.sliding_window = Some(16))).unwrap();
+    let model = load(&tiny("qwen3", |_| {})).unwrap();
     let text = model.plan().to_string();
     for line in [
         "plan of family qwen3: 34 operations",
         "%0[n, 72] = token_embd.weight [293, 72] F32",
         "of %1[n, 72]: %2[n, 160] = blk.0.attn_q.weight [160, 72] F32; %3[n, 80] = blk.0.attn_k.weight [80, 72] F32",
         "8 heads on 4",
-        "window 16",
         "wanted rows of",
         "output.weight [293, 72] F32",
         "rows whose logits are wanted",
     ] {
         assert!(text.contains(line), "{line:?} is not in\n{text}");
     }
+}
+
+#[test]
+fn a_window_is_applied_where_every_layer_has_it() {
+    let window = |family, window| {
+        let model = load(&tiny(family, |model| model.sliding_window = Some(window))).unwrap();
+        (
+            model.plan().window(),
+            model.plan().to_string().contains("window"),
+        )
+    };
+    assert_eq!(window("llama", 16), (Some(16), true));
+    assert_eq!(window("llama", 0), (None, false));
+    assert_eq!(window("qwen2", 0), (None, false));
+    // As long as the model was trained: switched off in all but name.
+    assert_eq!(window("qwen2", 512), (None, false));
 }
 
 fn check(cases: &[(TinyModel, &str)]) {

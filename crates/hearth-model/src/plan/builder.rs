@@ -255,15 +255,20 @@ impl<'a> PlanBuilder<'a> {
                 n_ctx_original,
                 beta_fast,
                 beta_slow,
-                attention_factor,
-            } => RopeScaling::Yarn {
-                factor,
-                n_ctx_original: n_ctx_original as u32,
-                beta_fast,
-                beta_slow,
-                attention_factor,
-                truncate: true,
-            },
+                attention_multiplier,
+            } => {
+                let yarn = |attention_factor| RopeScaling::Yarn {
+                    factor,
+                    n_ctx_original: n_ctx_original as u32,
+                    beta_fast,
+                    beta_slow,
+                    attention_factor,
+                    truncate: true,
+                };
+                // The formula stands in one place, in the kernels.
+                let published = RopeFreqs::new(rope.n_rot, rope.freq_base, yarn(None), None);
+                yarn(Some(published.attention_factor() * attention_multiplier))
+            }
             RopeScalingHparams::LongRope {
                 n_ctx_original,
                 attention_factor,
