@@ -40,6 +40,14 @@ pub enum KernelError {
         /// Columns of the matrix.
         cols: usize,
     },
+    /// A product of nothing.
+    #[error("a {ty} matrix of {rows} rows has no columns")]
+    NoColumns {
+        /// Type of the weights.
+        ty: WeightType,
+        /// Rows of the matrix.
+        rows: usize,
+    },
     /// `rows * cols` does not fit the address space.
     #[error("a {ty} matrix of {rows} rows and {cols} columns is larger than the address space")]
     Overflow {

@@ -55,6 +55,16 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     reduce(&lanes)
 }
 
+/// One over the root of the mean of `n` squares with the given sum, which both norms multiply by. NaN when the squares overflow:
+/// one over infinity would turn a row that is out of range into plausible zeros.
+#[inline(always)]
+pub(crate) fn inverse_rms(squares: f32, n: usize, eps: f32) -> f32 {
+    if squares.is_infinite() {
+        return f32::NAN;
+    }
+    1.0 / (squares / n as f32 + eps).sqrt()
+}
+
 /// Below this, just above ln(2^-126), [`exp`] is 0: subnormal results are defined away instead of depending on a processor mode.
 pub const EXP_LOWEST: f32 = -87.336_54;
 /// Above this, the largest value whose exponential is finite, [`exp`] is infinite.

@@ -1,7 +1,7 @@
 //! Layer norm: every row centred, divided by its standard deviation, weighted and shifted.
 //!
 //! Order: mean = (sum in 16 lanes, tree 8-4-2-1) / n; the squares of `d = x - mean` likewise, fused;
-//! `s = 1 / sqrt(sum / n + eps)`; `y = (d * s) * w`, with a bias `y = fma(d * s, w, b)`.
+//! `s = 1 / sqrt(sum / n + eps)`, or NaN if the sum is infinite; `y = (d * s) * w`, with a bias `y = fma(d * s, w, b)`.
 
 use crate::Kernels;
 use crate::cpu::Isa;
@@ -71,7 +71,7 @@ fn scalar(row: &mut [f32], weight: &[f32], bias: Option<&[f32]>, eps: f32) {
         *x -= mean;
         squares[k % LANES] = x.mul_add(*x, squares[k % LANES]);
     }
-    let scale = 1.0 / (float::reduce(&squares) / n + eps).sqrt();
+    let scale = float::inverse_rms(float::reduce(&squares), row.len(), eps);
     for (k, x) in row.iter_mut().enumerate() {
         *x = finish(*x * scale, weight, bias, k);
     }
@@ -131,7 +131,7 @@ fn norm_row<S: Lanes>(s: S, row: &mut [f32], weight: &[f32], bias: Option<&[f32]
         *x -= mean;
         *lane = x.mul_add(*x, *lane);
     }
-    let scale = 1.0 / (float::reduce(&lanes) / n + eps).sqrt();
+    let scale = float::inverse_rms(float::reduce(&lanes), row.len(), eps);
     // One multiplication and one of two ends per element: plain code that the compiler turns into lanes.
     for (k, x) in row.iter_mut().enumerate() {
         *x = finish(*x * scale, weight, bias, k);
@@ -172,6 +172,22 @@ mod tests {
                 let mut out = vec![0.0; x.len()];
                 kernels.layer_norm(&x, &w, None, 1e-5, x.len(), &mut out);
                 testing::assert_bits(&out, &expected, &format!("{x:?}"));
+            }
+        });
+    }
+
+    #[test]
+    fn a_row_whose_squares_overflow_is_not_a_row_of_zeros() {
+        testing::each_kernels(|kernels| {
+            for n_cols in [2, 32, 35] {
+                // Finite, and so is the mean; the squares of the differences are not.
+                let x: Vec<f32> = (0..n_cols).map(|k| [1e30, -1e30][k % 2]).collect();
+                let (w, b) = (vec![1.0; n_cols], vec![0.5; n_cols]);
+                for bias in [None, Some(&b[..])] {
+                    let mut out = vec![0.0; n_cols];
+                    kernels.layer_norm(&x, &w, bias, 1e-5, n_cols, &mut out);
+                    assert!(out.iter().all(|y| y.is_nan()), "{out:?}");
+                }
             }
         });
     }

@@ -5,6 +5,8 @@
 //! position are. Half precision is rounded to nearest even; a magnitude from 65520 on is stored as infinity and turns
 //! that head's output into NaN instead of something plausible. Elements are little-endian.
 
+use std::ops::Range;
+
 use crate::Kernels;
 use crate::disjoint::Disjoint;
 use crate::float::{self, LANES};
@@ -88,23 +90,46 @@ impl KvPlace {
 
     /// Offset in the pool of one head's keys.
     pub(crate) fn keys_at(&self, page: u32, head: usize) -> usize {
-        page as usize * self.page_bytes + self.key_offset + head * self.head_key_bytes()
+        self.at(page, self.key_offset + head * self.head_key_bytes())
     }
 
     /// Offset in the pool of one head's values.
     pub(crate) fn values_at(&self, page: u32, head: usize) -> usize {
-        page as usize * self.page_bytes + self.value_offset + head * self.head_value_bytes()
+        self.at(page, self.value_offset + head * self.head_value_bytes())
     }
 
+    /// A sum that wrapped would be the address of another page, which another thread may be writing.
+    fn at(&self, page: u32, offset: usize) -> usize {
+        let start = (page as usize).checked_mul(self.page_bytes);
+        match start.and_then(|start| start.checked_add(offset)) {
+            Some(at) => at,
+            None => panic!("page {page} lies outside the address space: {self:?}"),
+        }
+    }
+
+    /// Bytes in a page of vectors of `width` elements for every head, from `offset` on, if they lie inside the page.
+    fn range(&self, offset: usize, width: usize) -> Option<Range<usize>> {
+        let len = [width, self.n_head_kv, self.kv_type.element_bytes()]
+            .into_iter()
+            .try_fold(PAGE_POSITIONS, usize::checked_mul)?;
+        let end = offset.checked_add(len)?;
+        (end <= self.page_bytes).then_some(offset..end)
+    }
+
+    /// Threads write different heads at the same time: what this asserts is what keeps them apart.
     pub(crate) fn check(&self) {
         assert!(
             self.n_head_kv > 0 && self.head_dim > 0 && self.head_dim_v > 0,
             "keys and values have elements: {self:?}"
         );
+        let keys = self.range(self.key_offset, self.head_dim);
+        let values = self.range(self.value_offset, self.head_dim_v);
+        let (Some(keys), Some(values)) = (keys, values) else {
+            panic!("keys and values of a layer lie inside the page: {self:?}");
+        };
         assert!(
-            self.key_offset + self.key_bytes() <= self.page_bytes
-                && self.value_offset + self.value_bytes() <= self.page_bytes,
-            "keys and values of a layer lie inside the page: {self:?}"
+            keys.end <= values.start || values.end <= keys.start,
+            "keys and values of a layer do not overlap: {self:?}"
         );
     }
 }
@@ -213,7 +238,8 @@ impl LaneOp for StoreHead<'_> {
             let slot = row.pos as usize % PAGE_POSITIONS;
             let at = i * place.n_head_kv + self.head;
             let start = place.keys_at(page, self.head);
-            // SAFETY: this head's bytes of a page are touched by one claim only, and one part lives at a time.
+            // SAFETY: `check` keeps all heads' keys and values of a page apart, so that this head's bytes are touched by one
+            // claim only, and one part lives at a time.
             let keys = unsafe { self.kv.part(start..start + place.head_key_bytes()) };
             let k = &self.k[at * place.head_dim..][..place.head_dim];
             match place.kv_type {
@@ -392,6 +418,44 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn places_whose_ranges_meet_or_leave_the_page_are_refused() {
+        let refusal = |change: fn(&mut KvPlace)| {
+            let mut place = place(KvType::F16, 2, 8, 8);
+            place.check();
+            change(&mut place);
+            let panic = std::panic::catch_unwind(|| place.check()).expect_err("refused");
+            panic.downcast_ref::<String>().expect("a message").clone()
+        };
+        let overlap = "do not overlap";
+        assert!(refusal(|place| place.value_offset = place.key_offset).contains(overlap));
+        assert!(refusal(|place| place.value_offset -= 3).contains(overlap));
+        assert!(refusal(|place| place.key_offset = place.value_offset - 1).contains(overlap));
+        let outside = "inside the page";
+        assert!(refusal(|place| place.page_bytes -= 5).contains(outside));
+        assert!(refusal(|place| place.key_offset = usize::MAX - 7).contains(outside));
+        // The product of these wraps to 0.
+        assert!(refusal(|place| place.head_dim = 1 << (usize::BITS - 4)).contains(outside));
+        assert!(refusal(|place| place.head_dim_v = 0).contains("have elements"));
+    }
+
+    #[test]
+    fn the_last_bytes_of_a_page_may_be_used_and_values_may_come_first() {
+        let mut place = place(KvType::F32, 2, 8, 4);
+        place.value_offset = 0;
+        place.key_offset = place.value_bytes();
+        place.page_bytes = place.key_offset + place.key_bytes();
+        place.check();
+    }
+
+    #[test]
+    #[should_panic(expected = "outside the address space")]
+    fn a_page_whose_address_wraps_is_refused() {
+        let mut place = place(KvType::F16, 1, 8, 8);
+        place.page_bytes = usize::MAX / 2;
+        place.keys_at(3, 0);
     }
 
     #[test]

@@ -83,7 +83,7 @@ fn norm_rows(isa: Isa, x: &mut [f32], weight: Option<&[f32]>, eps: f32, n_cols: 
 
 /// The definition.
 fn scalar(row: &mut [f32], weight: Option<&[f32]>, eps: f32) {
-    let scale = inverse_rms(float::dot(row, row), row.len(), eps);
+    let scale = float::inverse_rms(float::dot(row, row), row.len(), eps);
     match weight {
         Some(weight) => row
             .iter_mut()
@@ -91,15 +91,6 @@ fn scalar(row: &mut [f32], weight: Option<&[f32]>, eps: f32) {
             .for_each(|(x, w)| *x = (*x * scale) * w),
         None => row.iter_mut().for_each(|x| *x *= scale),
     }
-}
-
-/// NaN when the squares overflow: one over infinity would turn a row that is out of range into plausible zeros.
-#[inline(always)]
-fn inverse_rms(squares: f32, n: usize, eps: f32) -> f32 {
-    if squares.is_infinite() {
-        return f32::NAN;
-    }
-    1.0 / (squares / n as f32 + eps).sqrt()
 }
 
 struct NormRows<'a> {
@@ -115,7 +106,7 @@ impl LaneOp for NormRows<'_> {
     #[inline(always)]
     fn run<S: Lanes>(self, s: S) {
         for row in self.x.chunks_exact_mut(self.n_cols) {
-            let scale = inverse_rms(sum_of_squares(s, row), row.len(), self.eps);
+            let scale = float::inverse_rms(sum_of_squares(s, row), row.len(), self.eps);
             scale_row(s, row, scale, self.weight);
         }
     }

@@ -185,23 +185,35 @@ fn to_array_ps(v: __m256) -> [f32; 8] {
     out
 }
 
+/// What any bits are a value of.
+///
+/// # Safety
+/// Implemented only for integers.
+unsafe trait Integer {}
+// SAFETY: an integer.
+unsafe impl Integer for i8 {}
+// SAFETY: an integer.
+unsafe impl Integer for i16 {}
+// SAFETY: an integer.
+unsafe impl Integer for i32 {}
+
 #[target_feature(enable = "avx512f")]
-fn store<T, const N: usize>(to: &mut [T; N], v: __m512i) {
+fn store<T: Integer, const N: usize>(to: &mut [T; N], v: __m512i) {
     const { assert!(size_of::<[T; N]>() == 64) };
-    // SAFETY: 64 writable bytes; the callers' elements are integers.
+    // SAFETY: 64 writable bytes of integers.
     unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), v) }
 }
 
 #[target_feature(enable = "avx2")]
-fn store256<T, const N: usize>(to: &mut [T; N], v: __m256i) {
+fn store256<T: Integer, const N: usize>(to: &mut [T; N], v: __m256i) {
     const { assert!(size_of::<[T; N]>() == 32) };
-    // SAFETY: 32 writable bytes; the callers' elements are integers.
+    // SAFETY: 32 writable bytes of integers.
     unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), v) }
 }
 
 #[target_feature(enable = "sse2")]
-fn store128<T, const N: usize>(to: &mut [T; N], v: __m128i) {
+fn store128<T: Integer, const N: usize>(to: &mut [T; N], v: __m128i) {
     const { assert!(size_of::<[T; N]>() == 16) };
-    // SAFETY: 16 writable bytes; the callers' elements are integers.
+    // SAFETY: 16 writable bytes of integers.
     unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), v) }
 }

@@ -39,13 +39,16 @@ impl<'a> Matrix<'a> {
     /// Views `data` as `[rows, cols]` weights. No alignment is needed.
     ///
     /// # Errors
-    /// When a row is not a whole number of blocks, or `data` is not exactly the matrix.
+    /// When there are no columns, a row is not a whole number of blocks, or `data` is not exactly the matrix.
     pub fn new(
         ty: WeightType,
         rows: usize,
         cols: usize,
         data: &'a [u8],
     ) -> Result<Matrix<'a>, KernelError> {
+        if cols == 0 {
+            return Err(KernelError::NoColumns { ty, rows });
+        }
         if !cols.is_multiple_of(ty.block_len()) {
             return Err(KernelError::PartialBlock { ty, cols });
         }

@@ -334,5 +334,10 @@ fn matrices_of_the_wrong_size_are_refused() {
     };
     assert!(message(1, 255).contains("255 Q4_K weights is not a whole number of blocks of 256"));
     assert!(message(2, 256).contains("has 288 bytes, found 144"));
+    for ty in WeightType::ALL {
+        let error = Matrix::new(ty, 3, 0, &[]).expect_err("no columns");
+        let expected = format!("a {ty} matrix of 3 rows has no columns");
+        assert_eq!(error.to_string(), expected);
+    }
     assert!(message(usize::MAX, 512).contains("larger than the address space"));
 }

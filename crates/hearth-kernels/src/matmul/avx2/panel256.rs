@@ -189,7 +189,8 @@ fn unsigned_totals<B: Unpack, const G: usize, const N: usize>(
                 let at = sub * (B::SUB / 4) + group * B::GROUP + i;
                 let weights: [__m256i; G] = std::array::from_fn(|g| load(&panels[g].weights[at]));
                 for t in 0..N {
-                    let x = quad(&acts[t].q, at);
+                    // SAFETY: `at` is below `256 / SUB * (SUB / 4)`, and 256 activations are 64 quadruples.
+                    let x = unsafe { quad(&acts[t].q, at) };
                     for g in 0..G {
                         let product = _mm256_maddubs_epi16(weights[g], x);
                         words[g][t] = if i == 0 {

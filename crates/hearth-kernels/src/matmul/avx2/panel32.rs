@@ -195,7 +195,8 @@ fn unsigned_dots<B: Unpack32, const G: usize, const N: usize>(
             let at = group * B::GROUP + i;
             let w: [__m256i; G] = std::array::from_fn(|g| load(&weights[g][at]));
             for t in 0..N {
-                let x = quad(&acts[t].q, at);
+                // SAFETY: `at` is below `8 / GROUP * GROUP`, and 32 activations are 8 quadruples.
+                let x = unsafe { quad(&acts[t].q, at) };
                 for g in 0..G {
                     let product = _mm256_maddubs_epi16(w[g], x);
                     words[g][t] = if i == 0 {

@@ -25,21 +25,39 @@ pub(super) fn block16<B: Block>(block: &B, offset: usize) -> __m128i {
     unsafe { _mm_loadu_si128(std::ptr::from_ref(block).cast::<u8>().add(offset).cast()) }
 }
 
+/// What a register's bits may be read from and written to.
+///
+/// # Safety
+/// Implemented only for arrays of 32 bytes without padding, any bit pattern of which is a value.
+pub(super) unsafe trait Register {}
+// SAFETY: numbers, 32 bytes.
+unsafe impl Register for [u8; 32] {}
+// SAFETY: as above.
+unsafe impl Register for [i8; 32] {}
+// SAFETY: as above.
+unsafe impl Register for [i16; 16] {}
+// SAFETY: as above.
+unsafe impl Register for [[i16; 2]; 8] {}
+// SAFETY: as above.
+unsafe impl Register for [[u8; 4]; 8] {}
+// SAFETY: as above.
+unsafe impl Register for [i32; 8] {}
+// SAFETY: as above.
+unsafe impl Register for [f32; 8] {}
+
 /// A whole register from an array of its size.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn load<T>(from: &T) -> __m256i {
-    const { assert!(size_of::<T>() == 32) };
-    // SAFETY: the array is 32 bytes of plain numbers.
+pub(super) fn load<T: Register>(from: &T) -> __m256i {
+    // SAFETY: a `Register` is 32 readable bytes.
     unsafe { _mm256_loadu_si256(std::ptr::from_ref(from).cast()) }
 }
 
 /// A whole register into an array of its size.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn store<T>(to: &mut T, v: __m256i) {
-    const { assert!(size_of::<T>() == 32) };
-    // SAFETY: the array is 32 bytes of plain numbers, for which every bit pattern is valid.
+pub(super) fn store<T: Register>(to: &mut T, v: __m256i) {
+    // SAFETY: a `Register` is 32 writable bytes and any bits are a value.
     unsafe { _mm256_storeu_si256(std::ptr::from_mut(to).cast(), v) }
 }
 
@@ -60,15 +78,17 @@ pub(super) fn store_ps(to: &mut [f32; 8], v: __m256) {
 }
 
 /// Four activations, the `i`-th quadruple of `q`, in every 32-bit lane.
+///
+/// # Safety
+/// There is such a quadruple: `i < N / 4`.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn quad<const N: usize>(q: &[i8; N], i: usize) -> __m256i {
+pub(super) unsafe fn quad<const N: usize>(q: &[i8; N], i: usize) -> __m256i {
     let quads = q.as_chunks::<4>().0;
-    // SAFETY: `i` counts quadruples; the compiler sees the loops' bounds.
-    unsafe {
-        debug_assert!(i < quads.len());
-        _mm256_set1_epi32(i32::from_le_bytes(quads.get_unchecked(i).map(|b| b as u8)))
-    }
+    debug_assert!(i < quads.len());
+    // SAFETY: the caller's promise.
+    let quad = unsafe { quads.get_unchecked(i) };
+    _mm256_set1_epi32(i32::from_le_bytes(quad.map(|b| b as u8)))
 }
 
 /// 8 × 8 transposition of 32-bit groups: lane r of result i is group i of input r.

@@ -114,14 +114,17 @@ impl Headers {
     }
 
     /// Σ min·2^e·Σq of the four blocks.
+    ///
+    /// # Safety
+    /// The activations have blocks `at..at + 4`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    pub fn minimums(&self, act: &StreamToken<'_>, at: usize) -> __m128i {
+    pub unsafe fn minimums(&self, act: &StreamToken<'_>, at: usize) -> __m128i {
         let words = _mm_setr_epi8(8, -1, 9, -1, 10, -1, 11, -1, 12, -1, 13, -1, 14, -1, 15, -1);
         let mins = _mm512_shuffle_epi8(self.bytes, _mm512_broadcast_i32x4(words));
         let four = |of: &[[i16; 8]]| {
             debug_assert!(at + 4 <= of.len());
-            // SAFETY: blocks `at..at + 4` exist, as three follow the last.
+            // SAFETY: the caller's promise.
             unsafe { _mm512_loadu_si512(of.as_ptr().add(at).cast()) }
         };
         let mins = _mm512_sllv_epi16(mins, four(act.e));
@@ -216,10 +219,9 @@ pub(super) unsafe fn terms<const T: usize, const FIFTH_BIT: bool>(
         for t in 0..T {
             let [a, b, c, d] = sums[t];
             let sum = _mm_cvtepi32_ps(sum_registers(a, b, c, d));
-            let min = _mm_mul_ps(
-                headers.dmin,
-                _mm_cvtepi32_ps(headers.minimums(&acts[t], at)),
-            );
+            // SAFETY: blocks `at..at + 4` exist, as three follow the last.
+            let min = unsafe { headers.minimums(&acts[t], at) };
+            let min = _mm_mul_ps(headers.dmin, _mm_cvtepi32_ps(min));
             // SAFETY: terms `first..first + 4` are writable.
             unsafe { _mm_storeu_ps(terms[t].add(first), _mm_fmsub_ps(headers.d, sum, min)) };
         }

@@ -2,13 +2,21 @@
 
 use std::arch::x86_64::*;
 
-/// Arrays of 64 bytes without padding, any bit pattern of which is a value.
-pub(super) trait Line {}
-impl Line for [u8; 64] {}
-impl Line for [i8; 64] {}
-impl Line for [i16; 32] {}
-impl Line for [i32; 16] {}
-impl Line for [f32; 16] {}
+/// What a register's bits may be read from and written to.
+///
+/// # Safety
+/// Implemented only for arrays of 64 bytes without padding, any bit pattern of which is a value.
+pub(super) unsafe trait Line {}
+// SAFETY: numbers, 64 bytes.
+unsafe impl Line for [u8; 64] {}
+// SAFETY: as above.
+unsafe impl Line for [i8; 64] {}
+// SAFETY: as above.
+unsafe impl Line for [i16; 32] {}
+// SAFETY: as above.
+unsafe impl Line for [i32; 16] {}
+// SAFETY: as above.
+unsafe impl Line for [f32; 16] {}
 
 /// A register full.
 #[inline]
@@ -42,12 +50,15 @@ pub(super) fn store_ps(to: &mut [f32; 16], v: __m512) {
     unsafe { _mm512_storeu_ps(to.as_mut_ptr(), v) }
 }
 
-/// Four activations in every lane.
+/// Four activations, from `at` on, in every lane.
+///
+/// # Safety
+/// They exist: `at + 4 <= q.len()`.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) fn broadcast4(q: &[i8], at: usize) -> __m512i {
+pub(super) unsafe fn broadcast4(q: &[i8], at: usize) -> __m512i {
     debug_assert!(at + 4 <= q.len());
-    // SAFETY: the callers' offsets are constants below the length of the block's array, as the assertion says.
+    // SAFETY: the caller's promise.
     _mm512_set1_epi32(unsafe { q.as_ptr().add(at).cast::<i32>().read_unaligned() })
 }
 

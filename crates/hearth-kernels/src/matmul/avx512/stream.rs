@@ -26,7 +26,8 @@ pub(super) trait StreamFormat {
     /// meets the activations' block `at`, and the last of a row is followed by the first of the next.
     ///
     /// # Safety
-    /// The processor has the features of the level, the blocks are readable at `from`, the terms writable.
+    /// The processor has the features of the level, the blocks are readable at `from`, the terms writable; `at` is a block of
+    /// the activations.
     unsafe fn terms<const T: usize>(
         from: *const u8,
         n_blocks: usize,
@@ -80,9 +81,9 @@ unsafe fn rows_of<F: StreamFormat, const T: usize>(
         let n_rows = ROWS.min(task.rows.len() - first);
         let rows = &data[first * row_bytes..][..n_rows * row_bytes];
         let whole = n_rows * n_blocks / GROUP * GROUP;
-        let at = |i: usize| {
-            std::array::from_fn(|t| terms.as_ptr().wrapping_add(t * n_terms + i).cast_mut())
-        };
+        // Formats write through these addresses: nobody may look at `terms` until the last of them has.
+        let base = terms.as_mut_ptr();
+        let at = |i: usize| std::array::from_fn(|t| base.wrapping_add(t * n_terms + i));
         let ahead = prefetch_distance(rows.as_ptr(), data, task.next);
         // SAFETY: the caller's promise for the features; `whole` blocks are inside `rows`, and each token has `n_terms` terms.
         unsafe { F::terms(rows.as_ptr(), whole, 0, &acts, at(0), ahead) };

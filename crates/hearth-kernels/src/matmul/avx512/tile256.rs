@@ -63,10 +63,13 @@ fn add_dots<const N: usize, const LINES: usize>(
     at: usize,
 ) {
     let w: &[[u8; 64]; LINES] = w.try_into().expect("the lines of a sub-block");
+    assert!(at + LINES * 4 <= 256, "columns of one block");
     for i in 0..LINES {
         let w = load(&w[i]);
         for t in 0..N {
-            dot[t] = _mm512_dpbusd_epi32(dot[t], w, broadcast4(&acts[t].q, at + i * 4));
+            // SAFETY: line i ends below the 256 activations, by the assertion.
+            let q = unsafe { broadcast4(&acts[t].q, at + i * 4) };
+            dot[t] = _mm512_dpbusd_epi32(dot[t], w, q);
         }
     }
 }

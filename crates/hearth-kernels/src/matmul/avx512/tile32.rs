@@ -160,7 +160,9 @@ unsafe fn tile<const N: usize, F: Format32>(
         for i in 0..8 {
             let w = load(&w[i]);
             for t in 0..N {
-                dot[t] = _mm512_dpbusd_epi32(dot[t], w, broadcast4(&acts[t].q, i * 4));
+                // SAFETY: eight times four are the 32 activations.
+                let q = unsafe { broadcast4(&acts[t].q, i * 4) };
+                dot[t] = _mm512_dpbusd_epi32(dot[t], w, q);
             }
         }
         let (d, m) = (load_ps(&panel.d[b]), load_ps(&panel.m[b]));
