@@ -8,6 +8,7 @@ use std::arch::x86_64::*;
 
 use super::{A32Block, A256Block};
 use crate::cpu::Avx512;
+use crate::matmul::driver::grow;
 
 /// Super-blocks that follow the last one, repeated from the first.
 pub(crate) const CONTINUED: usize = 3;
@@ -39,7 +40,7 @@ impl StreamBlock {
     };
 }
 
-/// A256 activations of up to four tokens.
+/// A256 activations of up to four tokens. Buffers keep the length of the largest call and begin with the present one's.
 #[derive(Debug, Default)]
 pub(crate) struct Stream256 {
     /// Super-blocks of a row.
@@ -64,17 +65,14 @@ pub(crate) struct StreamToken<'a> {
 }
 
 impl Stream256 {
-    /// Rearranges `[n_blocks, n_tokens]` blocks.
-    pub fn fill(&mut self, token: Avx512, acts: &[A256Block], n_tokens: usize) {
+    /// Rearranges `[n_blocks, n_tokens]` blocks, at least one per token.
+    pub fn fill(&mut self, token: Avx512, acts: &[A256Block], n_tokens: usize) -> &Stream256 {
         self.n_blocks = acts.len() / n_tokens;
-        if acts.is_empty() {
-            return;
-        }
         let n = self.n_blocks + CONTINUED;
-        self.blocks.resize(n_tokens * n, StreamBlock::ZERO);
-        self.sum32.resize(n_tokens * n, [0; 8]);
-        self.e.resize(n_tokens * n, [0; 8]);
-        self.base.resize(n_tokens * self.n_blocks, 0.0);
+        grow(&mut self.blocks, n_tokens * n, StreamBlock::ZERO);
+        grow(&mut self.sum32, n_tokens * n, [0; 8]);
+        grow(&mut self.e, n_tokens * n, [0; 8]);
+        grow(&mut self.base, n_tokens * self.n_blocks, 0.0);
         for (t, i) in (0..n_tokens).flat_map(|t| (0..n).map(move |i| (t, i))) {
             let act = &acts[i % self.n_blocks * n_tokens + t];
             fill(token, &mut self.blocks[t * n + i], act);
@@ -84,6 +82,7 @@ impl Stream256 {
                 self.base[t * self.n_blocks + i] = act.base;
             }
         }
+        self
     }
 
     /// One token's activations.
@@ -167,7 +166,7 @@ impl StreamUnit {
     };
 }
 
-/// A32 activations of up to four tokens.
+/// A32 activations of up to four tokens. The buffer keeps the length of the largest call and begins with the present one's.
 #[derive(Debug, Default)]
 pub(crate) struct Stream32 {
     n_units: usize,
@@ -177,11 +176,15 @@ pub(crate) struct Stream32 {
 
 impl Stream32 {
     /// Rearranges `[n_blocks, n_tokens]` blocks.
-    pub fn fill(&mut self, acts: &[A32Block], n_tokens: usize) {
+    pub fn fill(&mut self, acts: &[A32Block], n_tokens: usize) -> &Stream32 {
         let n_blocks = acts.len() / n_tokens;
         self.n_units = n_blocks.div_ceil(8);
-        self.units.clear();
-        self.units.resize(n_tokens * self.n_units, StreamUnit::ZERO);
+        grow(&mut self.units, n_tokens * self.n_units, StreamUnit::ZERO);
+        if !n_blocks.is_multiple_of(8) {
+            for token in 0..n_tokens {
+                self.units[(token + 1) * self.n_units - 1] = StreamUnit::ZERO;
+            }
+        }
         for (block, acts) in acts.chunks_exact(n_tokens).enumerate() {
             for (token, act) in acts.iter().enumerate() {
                 let unit = &mut self.units[token * self.n_units + block / 8];
@@ -195,6 +198,7 @@ impl Stream32 {
                 unit.sum_step[j] = act.sum as f32 * act.step;
             }
         }
+        self
     }
 
     /// One token's activations.

@@ -3,15 +3,19 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
+#[cfg(target_arch = "x86_64")]
+use super::avx512;
 use super::{MatmulJob, Matrix, OutRows, RowKernel, RowTask, row_kernel};
 use crate::Kernels;
 use crate::activation::{self, A32Block, A256Block, ActBatch};
 #[cfg(target_arch = "x86_64")]
 use crate::activation::{Stream32, Stream256};
 #[cfg(target_arch = "x86_64")]
-use crate::cpu::Isa;
+use crate::cpu::{Avx512, Isa};
 use crate::disjoint::Disjoint;
 use crate::quant::ActFormat;
+#[cfg(target_arch = "x86_64")]
+use crate::quant::WeightType;
 use crate::team::Worker;
 
 /// Up to this many tokens, kernels read the matrix in address order and chunks are measured in bytes.
@@ -27,6 +31,8 @@ const QUANTIZE_CHUNK: usize = 8;
 const CANONICAL_NAN: f32 = f32::from_bits(0x7fc0_0000);
 
 /// Memory that products reuse from call to call, so that a step allocates nothing once it has seen its largest shapes.
+///
+/// Activations keep the length of the largest call: the present one uses, and overwrites, the first of them.
 #[derive(Debug, Default)]
 pub struct Scratch {
     a32: Vec<A32Block>,
@@ -35,9 +41,6 @@ pub struct Scratch {
     stream256: Stream256,
     #[cfg(target_arch = "x86_64")]
     stream32: Stream32,
-    /// The two above belong to the present call.
-    #[cfg(target_arch = "x86_64")]
-    has_stream: bool,
     is_finite: Vec<bool>,
     chunks: Vec<Chunk>,
     kernels: Vec<RowKernel>,
@@ -110,27 +113,13 @@ impl Kernels {
     ) {
         let Some(first) = jobs.first() else { return };
         let n_cols = first.weight.cols();
-        assert_eq!(
-            input.len(),
-            n_tokens * n_cols,
-            "input is not [{n_tokens}, {n_cols}]"
-        );
-        for job in &*jobs {
-            let (rows, cols) = (job.weight.rows(), job.weight.cols());
-            assert_eq!(cols, n_cols, "jobs of one call differ in columns");
-            assert_eq!(
-                job.out.len(),
-                n_tokens * rows,
-                "output is not [{n_tokens}, {rows}]"
-            );
-        }
+        check_lengths(input, n_tokens, n_cols, jobs);
         if n_tokens == 0 {
             return;
         }
-        self.quantize(scratch, input, n_tokens, n_cols, jobs);
+        let n_acts = NumActs::of(jobs, n_tokens, n_cols);
+        self.quantize(scratch, input, n_tokens, n_acts);
         scratch.plan(self, n_tokens, jobs);
-        #[cfg(target_arch = "x86_64")]
-        scratch.fill_stream(self.isa(), n_tokens);
         let Scratch {
             a32,
             a256,
@@ -141,6 +130,9 @@ impl Kernels {
             threads,
             ..
         } = scratch;
+        let (a32, a256) = (&a32[..n_acts.a32], &a256[..n_acts.a256]);
+        #[cfg(target_arch = "x86_64")]
+        let streamed = |format| is_streamed(self.isa(), n_tokens, jobs, format);
         let acts = ActBatch {
             n_tokens,
             n_cols,
@@ -148,9 +140,10 @@ impl Kernels {
             a32,
             a256,
             #[cfg(target_arch = "x86_64")]
-            stream256: scratch.has_stream.then_some(&scratch.stream256),
+            stream256: streamed(ActFormat::A256)
+                .map(|token| scratch.stream256.fill(token, a256, n_tokens)),
             #[cfg(target_arch = "x86_64")]
-            stream32: scratch.has_stream.then_some(&scratch.stream32),
+            stream32: streamed(ActFormat::A32).map(|_| scratch.stream32.fill(a32, n_tokens)),
         };
         let jobs: &[MatmulJob<'_>] = jobs;
         let run = Run {
@@ -171,31 +164,12 @@ impl Kernels {
     }
 
     /// Fills the activation formats that the jobs need.
-    fn quantize(
-        &self,
-        scratch: &mut Scratch,
-        input: &[f32],
-        n_tokens: usize,
-        n_cols: usize,
-        jobs: &[MatmulJob<'_>],
-    ) {
-        let needs = |format| {
-            jobs.iter()
-                .any(|job| job.weight.weight_type().activations() == format)
-        };
-        let n_a32 = if needs(ActFormat::A32) {
-            n_cols / 32
-        } else {
-            0
-        };
-        let n_a256 = if needs(ActFormat::A256) {
-            n_cols / 256
-        } else {
-            0
-        };
-        resize(&mut scratch.a32, n_a32 * n_tokens, A32Block::ZERO);
-        resize(&mut scratch.a256, n_a256 * n_tokens, A256Block::ZERO);
-        resize(&mut scratch.is_finite, n_tokens, true);
+    fn quantize(&self, scratch: &mut Scratch, input: &[f32], n_tokens: usize, n_acts: NumActs) {
+        grow(&mut scratch.a32, n_acts.a32, A32Block::ZERO);
+        grow(&mut scratch.a256, n_acts.a256, A256Block::ZERO);
+        scratch.is_finite.resize(n_tokens, true);
+        let (n_a32, n_a256) = (n_acts.a32 / n_tokens, n_acts.a256 / n_tokens);
+        let n_cols = input.len() / n_tokens;
         let a32 = Disjoint::new(&mut scratch.a32);
         let a256 = Disjoint::new(&mut scratch.a256);
         let is_finite = Disjoint::new(&mut scratch.is_finite);
@@ -237,19 +211,6 @@ impl Kernels {
 }
 
 impl Scratch {
-    /// Rearranges the activations of few tokens, where the level streams.
-    #[cfg(target_arch = "x86_64")]
-    fn fill_stream(&mut self, isa: Isa, n_tokens: usize) {
-        self.has_stream = false;
-        if let Isa::Avx512(token) = isa
-            && n_tokens <= STREAM_TOKENS
-        {
-            self.stream256.fill(token, &self.a256, n_tokens);
-            self.stream32.fill(&self.a32, n_tokens);
-            self.has_stream = true;
-        }
-    }
-
     /// Chooses kernels and cuts the jobs into chunks.
     fn plan(&mut self, kernels: &Kernels, n_tokens: usize, jobs: &mut [MatmulJob<'_>]) {
         let n_threads = kernels.n_threads();
@@ -273,6 +234,61 @@ impl Scratch {
             }));
         }
     }
+}
+
+fn check_lengths(input: &[f32], n_tokens: usize, n_cols: usize, jobs: &[MatmulJob<'_>]) {
+    assert_eq!(
+        input.len(),
+        n_tokens * n_cols,
+        "input is not [{n_tokens}, {n_cols}]"
+    );
+    for job in jobs {
+        let (rows, cols) = (job.weight.rows(), job.weight.cols());
+        assert_eq!(cols, n_cols, "jobs of one call differ in columns");
+        assert_eq!(
+            job.out.len(),
+            n_tokens * rows,
+            "output is not [{n_tokens}, {rows}]"
+        );
+    }
+}
+
+/// Blocks of activations that the jobs of a call need, all tokens together.
+#[derive(Debug, Clone, Copy)]
+struct NumActs {
+    a32: usize,
+    a256: usize,
+}
+
+impl NumActs {
+    fn of(jobs: &[MatmulJob<'_>], n_tokens: usize, n_cols: usize) -> NumActs {
+        let needed = |format, block_len| {
+            let mut jobs = jobs.iter();
+            match jobs.any(|job| job.weight.weight_type().activations() == format) {
+                true => n_cols / block_len * n_tokens,
+                false => 0,
+            }
+        };
+        NumActs {
+            a32: needed(ActFormat::A32, 32),
+            a256: needed(ActFormat::A256, 256),
+        }
+    }
+}
+
+/// Whether a kernel of the call reads these activations in the order for streaming: few tokens, and a job for which the level
+/// that streams has a kernel of its own. The token is what says that it is this level.
+#[cfg(target_arch = "x86_64")]
+fn is_streamed(
+    isa: Isa,
+    n_tokens: usize,
+    jobs: &[MatmulJob<'_>],
+    format: ActFormat,
+) -> Option<Avx512> {
+    let Isa::Avx512(token) = isa else { return None };
+    let reads = |ty: WeightType| ty.activations() == format && avx512::kernel(ty).is_some();
+    let mut jobs = jobs.iter();
+    (n_tokens <= STREAM_TOKENS && jobs.any(|job| reads(job.weight.weight_type()))).then_some(token)
 }
 
 /// Gives every thread as much memory as the one that needed most: which thread met the largest chunk is chance, and a later
@@ -357,8 +373,10 @@ impl Run<'_> {
     }
 }
 
-/// Sets the length; what stays keeps its old value, which the caller overwrites.
-fn resize<T: Copy>(buffer: &mut Vec<T>, len: usize, fill: T) {
-    buffer.truncate(len);
-    buffer.resize(len, fill);
+/// Makes it at least as long. It never gets shorter, so that calls of different widths do not fill again and again what they
+/// overwrite anyway.
+pub(crate) fn grow<T: Copy>(buffer: &mut Vec<T>, len: usize, fill: T) {
+    if buffer.len() < len {
+        buffer.resize(len, fill);
+    }
 }

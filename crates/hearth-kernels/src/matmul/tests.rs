@@ -324,6 +324,58 @@ fn a_token_that_is_not_finite_has_the_canonical_nan_and_spares_its_neighbours() 
     }
 }
 
+/// A scratch remembers the largest call: nothing of it may show in smaller ones of other shapes and formats.
+#[test]
+fn products_of_changing_shapes_share_a_scratch() {
+    use WeightType::{IQ4_XS, Q2_K, Q3_K, Q4_0, Q4_K, Q5_1, Q6_K, Q8_0};
+    let calls: [(usize, usize, &[WeightType]); 10] = [
+        (100, 1280, &[Q4_K, Q4_0]),
+        (3, 2048, &[Q6_K, Q5_1]),
+        (2, 512, &[Q8_0]),
+        (4, 1088, &[Q4_0]),
+        (1, 544, &[Q5_1]),
+        (1, 256, &[Q4_K, IQ4_XS]),
+        (4, 768, &[Q2_K]),
+        (2, 1024, &[Q3_K, Q4_0]),
+        (9, 512, &[Q6_K]),
+        (4, 512, &[Q4_K]),
+    ];
+    let rows = 37;
+    let specification = kernels(Level::Scalar, 1);
+    for level in Level::available() {
+        let tested = kernels(level, 2);
+        let mut scratch = Scratch::new();
+        let mut random = Random(11);
+        for (n_tokens, cols, types) in calls {
+            let x = Input::HeavyTail.values(&mut random, n_tokens, cols);
+            let bytes: Vec<Vec<u8>> = types
+                .iter()
+                .map(|&ty| Weights::Ordinary.bytes(&mut random, ty, rows, cols))
+                .collect();
+            let weight =
+                |i: usize| Matrix::new(types[i], rows, cols, &bytes[i]).expect("a whole matrix");
+            let mut outs = vec![vec![0f32; rows * n_tokens]; types.len()];
+            let jobs = outs.iter_mut().enumerate();
+            let mut jobs: Vec<MatmulJob<'_>> = jobs
+                .map(|(i, out)| MatmulJob {
+                    weight: weight(i),
+                    out,
+                })
+                .collect();
+            tested.matmul(&mut scratch, &x, n_tokens, &mut jobs);
+            for (i, out) in outs.iter().enumerate() {
+                let want = product(&specification, weight(i), &x, n_tokens);
+                let difference = difference(out, &want);
+                assert_eq!(
+                    difference, None,
+                    "{level} {} of {cols} columns, {n_tokens} tokens",
+                    types[i]
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn matrices_of_the_wrong_size_are_refused() {
     let bytes = [0u8; 144];
