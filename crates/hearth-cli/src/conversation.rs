@@ -39,7 +39,12 @@ impl Conversation {
         };
         let compute = &args.machine.compute;
         let options = GeneratorOptions {
-            n_ctx: args.machine.context.map(|n| n.get()),
+            n_ctx: load::context(
+                &gguf,
+                args.machine.context.map(|n| n.get()),
+                load::kv_type(compute.kv),
+            )?,
+            n_positions: None,
             kv_type: load::kv_type(compute.kv),
             chunk: compute.chunk.map_or(load::DEFAULT_CHUNK, |n| n.get()),
             max_logits: 1,

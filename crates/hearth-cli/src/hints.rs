@@ -43,6 +43,7 @@ impl From<ModelError> for Failure {
                 "this version would compute something else than the model means; use another model"
             }
             ModelError::Context { .. } => LESS_CONTEXT,
+            ModelError::WorkingMemory { .. } => "ask for a smaller --context or --chunk",
             ModelError::ExecutorLimits { .. } => return Failure::ours(&error).caused_by(&error),
             _ => DAMAGED,
         };

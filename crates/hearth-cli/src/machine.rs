@@ -45,10 +45,38 @@ pub fn available_memory() -> Option<u64> {
     let system = fs::read_to_string("/proc/meminfo")
         .ok()
         .and_then(|text| kilobytes(&text, "MemAvailable:"));
-    let container = fs::read_to_string("/sys/fs/cgroup/memory.max")
-        .ok()
-        .and_then(|text| text.trim().parse().ok());
+    let container = container_memory(Path::new("/sys/fs/cgroup"));
     system.into_iter().chain(container).min()
+}
+
+/// What a container may still take of its limit. What it holds of files can be dropped, so that counts as free too.
+fn container_memory(cgroup: &Path) -> Option<u64> {
+    let number = |name: &str| {
+        fs::read_to_string(cgroup.join(name))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    };
+    let limit: u64 = number("memory.max")?;
+    let current: u64 = number("memory.current").unwrap_or(0);
+    let statistics = fs::read_to_string(cgroup.join("memory.stat")).unwrap_or_default();
+    let inactive: u64 = field(&statistics, "inactive_file ")
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
+    Some(limit.saturating_sub(current.saturating_sub(inactive)))
+}
+
+/// Whether the processor lacks fused multiply-add, on which every exact result rests: it is then computed in software.
+#[cfg(target_arch = "x86_64")]
+pub fn lacks_fused_multiply_add() -> bool {
+    !std::arch::is_x86_feature_detected!("fma")
+}
+
+/// Whether the processor lacks fused multiply-add: those of this kind all have it.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn lacks_fused_multiply_add() -> bool {
+    false
 }
 
 /// The most memory this process ever had resident.
@@ -127,6 +155,28 @@ mod tests {
             "an unknown processor makes the answer unknown"
         );
         assert_eq!(cores(&[]), None);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_container_has_its_limit_less_what_it_holds() {
+        let root = std::env::temp_dir().join(format!("hearth-cgroup-{}", std::process::id()));
+        fs::create_dir_all(&root).unwrap();
+        let write = |name: &str, text: &str| fs::write(root.join(name), text).unwrap();
+        assert_eq!(container_memory(&root), None);
+        write("memory.max", "1000\n");
+        assert_eq!(container_memory(&root), Some(1000));
+        write("memory.current", "700\n");
+        assert_eq!(container_memory(&root), Some(300));
+        write(
+            "memory.stat",
+            "anon 400\ninactive_file 250\nactive_file 50\n",
+        );
+        assert_eq!(container_memory(&root), Some(550));
+        write("memory.current", "2000\n");
+        assert_eq!(container_memory(&root), Some(0));
+        write("memory.max", "max\n");
+        assert_eq!(container_memory(&root), None);
         fs::remove_dir_all(root).unwrap();
     }
 

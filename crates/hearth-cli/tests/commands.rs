@@ -364,3 +364,42 @@ fn ctrl_c_ends_cleanly() {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+/// The context is the model's own, or what memory holds of it, and then it is said; a longer one is taken as asked for.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_context_beyond_memory_is_cut_and_said() {
+    let mut model = tiny_model();
+    model.n_ctx_train = 1 << 27;
+    let file = TempFile::new("endless.gguf", &model.build());
+    let flags = ["the fire", "--kv", "f32", "--max-tokens", "2", "-t", "1"];
+    // A position is two layers of four heads, 20 keys and 20 values each.
+    let pool_kilobytes: u64 = (2 * 4 * 40 * 4 << 27) >> 10;
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let total: u64 = memory.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let output = hearth(["run", file.path()]).args(flags).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let is_said = stderr.contains("note: the model's own context of 134217728 tokens needs more");
+    if total < pool_kilobytes {
+        assert!(is_said && stderr.contains("--context"), "{stderr}");
+    }
+    let output = hearth(["run", file.path(), "--context", "1048576"])
+        .args(flags)
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("own context"));
+    // Commands with a known number of tokens never make room for more.
+    stdout_of(&mut hearth(["logits", file.path(), "--tokens", "5,6,7"]));
+    stdout_of(&mut hearth([
+        "bench",
+        file.path(),
+        "-p",
+        "8",
+        "-n",
+        "2",
+        "--reps",
+        "1",
+    ]));
+}

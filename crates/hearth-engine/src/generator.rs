@@ -29,6 +29,8 @@ pub struct GeneratorOptions {
     pub kv_type: KvType,
     /// Prompt tokens in a step. Larger is faster up to a point and takes more memory; results are the same.
     pub chunk: usize,
+    /// Positions that memory is made for, at most the context; all of it when absent.
+    pub n_positions: Option<usize>,
     /// Rows of logits a step can return: 1 to generate, up to `chunk` for the logits of a whole prompt.
     pub max_logits: usize,
 }
@@ -39,6 +41,7 @@ impl Default for GeneratorOptions {
             n_ctx: None,
             kv_type: KvType::F16,
             chunk: 512,
+            n_positions: None,
             max_logits: 1,
         }
     }
@@ -81,6 +84,7 @@ pub struct Generator {
     stored: Vec<u32>,
     rows: Vec<Row>,
     chunk: usize,
+    n_positions: usize,
 }
 
 impl Generator {
@@ -119,18 +123,23 @@ impl Generator {
         if n_tokens != n_vocab {
             return Err(EngineError::Vocabulary { n_tokens, n_vocab });
         }
-        let chunk = options.chunk.min(model.n_ctx());
+        let n_positions = options
+            .n_positions
+            .map_or(model.n_ctx(), |n| n.min(model.n_ctx()));
+        let chunk = options.chunk.min(n_positions);
         let limits = ExecutorLimits {
             max_tokens: chunk,
             max_logits: options.max_logits.min(chunk),
+            n_positions,
         };
         Ok(Generator {
             executor: Executor::new(&model, &kernels, limits)?,
-            pool: PagePool::new(&model, options.kv_type, model.n_ctx())?,
+            pool: PagePool::new(&model, options.kv_type, n_positions)?,
             sequence: Sequence::new(),
             stored: Vec::new(),
             rows: Vec::with_capacity(chunk),
             chunk,
+            n_positions,
             model,
             tokenizer,
             kernels,
@@ -191,7 +200,7 @@ impl Generator {
         callback: &mut Callback<'_>,
     ) -> Result<Answer, EngineError> {
         let start = Instant::now();
-        request.check(self.model.n_vocab(), self.model.n_ctx())?;
+        request.check(self.model.n_vocab(), self.n_positions)?;
         let n_prompt = request.prompt.len();
         let mut sampler = Sampler::new(
             request.sampling.clone(),
@@ -199,7 +208,7 @@ impl Generator {
             n_prompt,
             request.choice,
         )?;
-        let room = self.model.n_ctx() - n_prompt;
+        let room = self.n_positions - n_prompt;
         let n_wanted = request.max_tokens.unwrap_or(room).min(room);
         let tokenizer = self.tokenizer.clone();
         let mut output = Output::new(request, &tokenizer);
@@ -254,7 +263,7 @@ impl Generator {
     /// # Errors
     ///
     /// There are no tokens, one is outside the vocabulary, or they do not fit the context.
-    pub fn feed(&mut self, tokens: &[u32]) -> Result<&[f32], EngineError> {
+    fn feed(&mut self, tokens: &[u32]) -> Result<&[f32], EngineError> {
         let n_total = self.stored.len() + tokens.len();
         self.check_tokens(tokens)?;
         match self.read(tokens, true, n_total, &mut |_| ControlFlow::Continue(()))? {
@@ -263,28 +272,33 @@ impl Generator {
         }
     }
 
-    /// Reads `tokens` from the start and shows the logits after the last one, or after each of them.
+    /// Reads `tokens` from the start and shows the logits after the last one, or after each of them, until
+    /// `show` breaks.
     ///
     /// # Errors
     ///
-    /// As for [`Generator::feed`].
+    /// There are no tokens, one is outside the vocabulary, or they do not fit the context; or a step found
+    /// logits that are not finite.
     pub fn logits(
         &mut self,
         tokens: &[u32],
         all: bool,
-        show: &mut dyn FnMut(usize, &[f32]),
+        show: &mut dyn FnMut(usize, &[f32]) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
         self.reset();
         self.check_tokens(tokens)?;
         if !all {
-            show(tokens.len() - 1, self.feed(tokens)?);
+            // The only row: whether to go on is no question.
+            let _ = show(tokens.len() - 1, self.feed(tokens)?);
             return Ok(());
         }
         let mut pos = 0;
         for chunk in tokens.chunks(self.chunk.min(self.executor.limits().max_logits)) {
             let logits = self.step(chunk, LogitsOf::All)?;
             for index in 0..logits.len() {
-                show(pos + index, logits.row(index));
+                if show(pos + index, logits.row(index)).is_break() {
+                    return Ok(());
+                }
             }
             pos += chunk.len();
         }
@@ -292,7 +306,7 @@ impl Generator {
     }
 
     fn check_tokens(&self, tokens: &[u32]) -> Result<(), RequestError> {
-        let (n_vocab, n_ctx) = (self.model.n_vocab(), self.model.n_ctx());
+        let (n_vocab, n_ctx) = (self.model.n_vocab(), self.n_positions);
         let n_prompt = self.stored.len() + tokens.len();
         if tokens.is_empty() {
             return Err(RequestError::EmptyPrompt);

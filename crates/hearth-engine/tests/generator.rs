@@ -296,12 +296,14 @@ fn logits_of_a_prompt_do_not_depend_on_chunks() {
             .logits(&prompt(33), true, &mut |pos, logits| {
                 assert_eq!(pos, rows.len() / N_VOCAB as usize);
                 rows.extend(logits.iter().map(|x| x.to_bits()));
+                ControlFlow::Continue(())
             })
             .unwrap();
         let mut last = Vec::new();
         let mut show = |pos, logits: &[f32]| {
             assert_eq!(pos, 32);
             last.extend(logits.iter().map(|x| x.to_bits()));
+            ControlFlow::Continue(())
         };
         generator.logits(&prompt(33), false, &mut show).unwrap();
         assert_eq!(last, rows[32 * N_VOCAB as usize..]);
@@ -313,7 +315,8 @@ fn logits_of_a_prompt_do_not_depend_on_chunks() {
     assert_eq!(all(7, 7), expected);
     assert_eq!(all(512, 5), expected);
     let mut generator = generator(with_context(8));
-    let mut nothing = |_: usize, _: &[f32]| panic!("no logits of a bad call");
+    let mut nothing =
+        |_: usize, _: &[f32]| -> ControlFlow<()> { panic!("no logits of a bad call") };
     assert!(
         generator
             .logits(&prompt(9), true, &mut nothing)
@@ -323,4 +326,32 @@ fn logits_of_a_prompt_do_not_depend_on_chunks() {
     );
     assert!(generator.logits(&[], false, &mut nothing).is_err());
     assert!(generator.logits(&[N_VOCAB], false, &mut nothing).is_err());
+    let mut shown = 0;
+    let mut once = |_: usize, _: &[f32]| {
+        shown += 1;
+        ControlFlow::Break(())
+    };
+    generator.logits(&prompt(8), true, &mut once).unwrap();
+    assert_eq!(shown, 1);
+}
+
+/// Memory can be made for less than the context; the answer then ends there, as it would at the context's end.
+#[test]
+fn memory_for_fewer_positions_than_the_context() {
+    let limited = GeneratorOptions {
+        n_positions: Some(40),
+        ..GeneratorOptions::default()
+    };
+    let (answer, _) = run(&mut generator(limited), &sampled(&prompt(30), 100));
+    let (whole, _) = run(
+        &mut generator(GeneratorOptions::default()),
+        &sampled(&prompt(30), 100),
+    );
+    assert!(answer.tokens.len() <= 10);
+    assert_eq!(answer.tokens, whole.tokens[..answer.tokens.len()]);
+    assert_eq!(generator(limited).pool().n_pages(), 1);
+    let error = generator(limited)
+        .generate(&sampled(&prompt(41), 1), &mut |_| ControlFlow::Continue(()))
+        .unwrap_err();
+    assert!(error.to_string().contains("41 tokens"), "{error}");
 }

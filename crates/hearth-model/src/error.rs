@@ -125,15 +125,31 @@ pub enum ModelError {
     },
     /// The executor was asked for an unusable size.
     #[error(
-        "an executor of {max_tokens} rows a step and {max_logits} rows of logits cannot be made: {rule}"
+        "an executor of {max_tokens} rows a step, {max_logits} rows of logits and {n_positions} positions cannot be made: {rule}"
     )]
     ExecutorLimits {
         /// Rows in a step.
         max_tokens: usize,
         /// Rows of logits in a step.
         max_logits: usize,
+        /// Positions of a sequence.
+        n_positions: usize,
         /// The rule it breaks.
         rule: &'static str,
+    },
+    /// The sizes are possible, the memory for them is not there.
+    #[error(
+        "steps of {max_tokens} tokens in a context of {n_positions} need {n_bytes} bytes of working memory, {reason}"
+    )]
+    WorkingMemory {
+        /// Rows in a step.
+        max_tokens: usize,
+        /// Positions of a sequence.
+        n_positions: usize,
+        /// What they need, from above.
+        n_bytes: u64,
+        /// Why that is too much.
+        reason: String,
     },
 }
 
@@ -222,6 +238,16 @@ pub enum StepError {
         seq: u32,
         /// Which entry of the page table.
         index: usize,
+    },
+    /// A position the executor was not made for.
+    #[error("row {row} is at position {pos}, the executor was made for {n_positions} positions")]
+    Position {
+        /// Which row of the batch.
+        row: usize,
+        /// Its position.
+        pos: u32,
+        /// The limit.
+        n_positions: usize,
     },
     /// The pool was laid out for another model.
     #[error("the pool's pages were laid out for another model")]

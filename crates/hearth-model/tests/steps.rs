@@ -69,6 +69,7 @@ fn a_step_allocates_nothing() {
         let limits = ExecutorLimits {
             max_tokens: 40,
             max_logits: 2,
+            n_positions: 128,
         };
         let mut executor = Executor::new(&runner.model, &runner.kernels, limits).unwrap();
         runner.sequence.grow_to(128, &mut runner.pool).unwrap();
@@ -113,6 +114,7 @@ fn bad_batches_are_refused() {
     let limits = ExecutorLimits {
         max_tokens: 3,
         max_logits: 1,
+        n_positions: 120,
     };
     let mut executor = Executor::new(&runner.model, &runner.kernels, limits).unwrap();
     let pages: Vec<PageId> = (0..2).map(|_| runner.pool.take().unwrap()).collect();
@@ -122,7 +124,7 @@ fn bad_batches_are_refused() {
         wants_logits: false,
         ..row(0, pos, 5)
     };
-    let cases: [(&[Row], &str); 10] = [
+    let cases: [(&[Row], &str); 11] = [
         (&[], "a step needs at least one row"),
         (
             &[silent(0), silent(1), silent(2), silent(3)],
@@ -148,6 +150,10 @@ fn bad_batches_are_refused() {
         (
             &[row(0, u32::MAX, 5)],
             "row 0 at position 4294967295 needs page 2 of sequence 0",
+        ),
+        (
+            &[silent(119), row(0, 120, 5)],
+            "row 1 is at position 120, the executor was made for 120 positions",
         ),
         (
             &[row(1, 64, 5)],
@@ -248,15 +254,28 @@ fn an_executor_knows_its_model() {
         .step(&one.model, &one.kernels, &mut other.pool, &batch)
         .unwrap_err();
     assert!(matches!(error, StepError::ForeignPool), "{error}");
-    for limits in [(0, 0), (1, 0), (1, 2), (usize::MAX, 1)] {
+    for (max_tokens, max_logits, n_positions, expected) in [
+        (0, 0, 1, "each must be at least 1"),
+        (1, 0, 1, "each must be at least 1"),
+        (1, 1, 0, "each must be at least 1"),
+        (1, 2, 1, "more rows of logits than rows"),
+        (
+            usize::MAX,
+            1,
+            1,
+            "bytes of working memory, the limit is 68719476736",
+        ),
+        (1 << 30, 1, 1, "steps of 1073741824 tokens"),
+        (1, 1, usize::MAX, "bytes of working memory, the limit is"),
+        (512, 1, 1 << 34, "in a context of 17179869184 need"),
+    ] {
         let limits = ExecutorLimits {
-            max_tokens: limits.0,
-            max_logits: limits.1,
+            max_tokens,
+            max_logits,
+            n_positions,
         };
-        assert!(
-            Executor::new(&one.model, &one.kernels, limits).is_err(),
-            "{limits:?}"
-        );
+        let error = Executor::new(&one.model, &one.kernels, limits).unwrap_err();
+        assert!(error.to_string().contains(expected), "{limits:?}: {error}");
     }
 }
 

@@ -77,6 +77,7 @@ fn measure(args: &BenchArgs, started: Instant) -> Result<Report, Failure> {
     let options = GeneratorOptions {
         kv_type: load::kv_type(args.compute.kv),
         chunk,
+        n_positions: Some(SHORT_PROMPT + 1),
         ..GeneratorOptions::default()
     };
     let mut generator = Generator::load(gguf.clone(), load::kernels(&args.compute)?, options)?;
@@ -156,6 +157,7 @@ impl Runner {
         let limits = ExecutorLimits {
             max_tokens: chunk.min(longest),
             max_logits: 1,
+            n_positions: longest,
         };
         let kernels = load::kernels(&args.compute)?;
         Ok(Runner {

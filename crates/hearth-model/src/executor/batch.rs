@@ -101,6 +101,13 @@ impl Batch<'_> {
                     });
                 }
             }
+            if pos as usize >= limits.n_positions {
+                return Err(StepError::Position {
+                    row,
+                    pos,
+                    n_positions: limits.n_positions,
+                });
+            }
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 
 mod batch;
 mod run;
+mod working;
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ pub use batch::{Batch, Logits, Row};
 use crate::{
     error::{ModelError, StepError},
     model::Model,
-    plan::{BufferId, Op, Plan, Rows, StateKind, Step},
+    plan::{BufferId, Plan, Rows, Step},
     state::PagePool,
 };
 
@@ -28,14 +29,17 @@ pub struct ExecutorLimits {
     pub max_tokens: usize,
     /// The most rows in a step that want logits.
     pub max_logits: usize,
+    /// The most positions of a sequence: attention over more of them takes more working memory.
+    pub n_positions: usize,
 }
 
 impl Default for ExecutorLimits {
-    /// A prompt in chunks of 512, logits for its last row.
+    /// A prompt in chunks of 512, logits for its last row, sequences of 4096.
     fn default() -> Self {
         ExecutorLimits {
             max_tokens: 512,
             max_logits: 1,
+            n_positions: 4096,
         }
     }
 }
@@ -87,26 +91,21 @@ struct Buffers {
 }
 
 impl Buffers {
-    fn new(plan: &Plan, limits: ExecutorLimits) -> Option<Self> {
-        let mut slots = Vec::with_capacity(plan.memory.slots.len());
-        for slot in &plan.memory.slots {
-            let n_rows = match slot.rows {
-                Rows::All => limits.max_tokens,
-                Rows::Wanted => limits.max_logits,
-            };
-            let len = n_rows
-                .checked_mul(slot.cols)
-                .filter(|&len| len <= isize::MAX as usize / 4)?;
-            slots.push(vec![0.0; len]);
-        }
-        Some(Buffers {
-            slots,
+    /// `limits` have been checked against what the plan needs.
+    fn new(plan: &Plan, limits: ExecutorLimits) -> Self {
+        Buffers {
+            slots: plan
+                .memory
+                .slots
+                .iter()
+                .map(|slot| vec![0.0; working::rows(slot.rows, limits) * slot.cols])
+                .collect(),
             slot_of: plan.memory.slot_of.clone(),
             cols: plan.buffers.iter().map(|buffer| buffer.cols).collect(),
             rows: plan.buffers.iter().map(|buffer| buffer.rows).collect(),
             n_all: 0,
             n_wanted: 0,
-        })
+        }
     }
 
     fn n_rows(&self, id: BufferId) -> usize {
@@ -157,7 +156,8 @@ impl Executor {
     ///
     /// # Errors
     ///
-    /// A limit is zero, more logits than rows, or the sizes overflow.
+    /// A limit is zero, there are more logits than rows, or the working memory is more than we take or the
+    /// system gives.
     pub fn new(
         model: &Model,
         kernels: &Kernels,
@@ -166,44 +166,25 @@ impl Executor {
         let refuse = |rule| ModelError::ExecutorLimits {
             max_tokens: limits.max_tokens,
             max_logits: limits.max_logits,
+            n_positions: limits.n_positions,
             rule,
         };
-        if limits.max_tokens == 0 || limits.max_logits == 0 {
-            return Err(refuse("both must be at least 1"));
+        if limits.max_tokens == 0 || limits.max_logits == 0 || limits.n_positions == 0 {
+            return Err(refuse("each must be at least 1"));
         }
         if limits.max_logits > limits.max_tokens {
             return Err(refuse("there cannot be more rows of logits than rows"));
         }
         let plan = model.plan();
-        let buffers = Buffers::new(plan, limits)
-            .ok_or_else(|| refuse("the buffers would not fit the address space"))?;
+        working::check(plan, kernels, limits)?;
         let mut attention = attention::Scratch::new();
-        for step in &plan.steps {
-            if let Op::Attend { state, n_head, .. } = step.op {
-                let StateKind::Attention {
-                    n_head_kv,
-                    head_dim,
-                    head_dim_v,
-                    ..
-                } = plan.states[state.index()];
-                let (n_rows, n_positions) = (limits.max_tokens, model.n_ctx());
-                attention.reserve(
-                    kernels,
-                    &attention::Bounds {
-                        n_rows,
-                        n_head,
-                        n_head_kv,
-                        head_dim,
-                        head_dim_v,
-                        n_positions,
-                    },
-                );
-            }
+        for bounds in working::attention_bounds(plan, limits) {
+            attention.reserve(kernels, &bounds);
         }
         Ok(Executor {
             limits,
             n_steps: plan.steps.len(),
-            buffers,
+            buffers: Buffers::new(plan, limits),
             matmul: matmul::Scratch::new(),
             attention,
             ropes: plan

@@ -34,6 +34,7 @@ impl Runner {
         let limits = ExecutorLimits {
             max_tokens: n_ctx,
             max_logits: n_ctx,
+            n_positions: 2 * n_ctx,
         };
         Runner {
             pool: PagePool::new(&model, kv_type, 2 * n_ctx).unwrap(),

@@ -1,0 +1,118 @@
+//! How much memory an executor takes, found out before it is taken: an allocation that fails ends the
+//! process, and the sizes come from a file and from flags.
+
+use hearth_kernels::{Kernels, PAGE_POSITIONS, attention::Bounds};
+
+use super::ExecutorLimits;
+use crate::{
+    error::ModelError,
+    plan::{Op, Plan, Rows, StateKind},
+};
+
+/// The most working memory of an executor. Far above what any published model needs with a sensible chunk.
+const MAX_BYTES: u64 = 64 << 30;
+
+/// Rows that a buffer of this kind has at most.
+pub(super) fn rows(kind: Rows, limits: ExecutorLimits) -> usize {
+    match kind {
+        Rows::All => limits.max_tokens,
+        Rows::Wanted => limits.max_logits,
+    }
+}
+
+/// What each attention of the plan is reserved for.
+pub(super) fn attention_bounds(
+    plan: &Plan,
+    limits: ExecutorLimits,
+) -> impl Iterator<Item = Bounds> {
+    plan.steps.iter().filter_map(move |step| {
+        let Op::Attend { state, n_head, .. } = step.op else {
+            return None;
+        };
+        let StateKind::Attention {
+            n_head_kv,
+            head_dim,
+            head_dim_v,
+            ..
+        } = plan.states[state.index()];
+        Some(Bounds {
+            n_rows: limits.max_tokens,
+            n_head,
+            n_head_kv,
+            head_dim,
+            head_dim_v,
+            n_positions: limits.n_positions,
+        })
+    })
+}
+
+/// Refuses limits whose memory is beyond [`MAX_BYTES`] or more than the system would give.
+pub(super) fn check(
+    plan: &Plan,
+    kernels: &Kernels,
+    limits: ExecutorLimits,
+) -> Result<(), ModelError> {
+    let slots = plan
+        .memory
+        .slots
+        .iter()
+        .map(|slot| floats(&[rows(slot.rows, limits), slot.cols]));
+    // The kernels keep one scratch, as large as the largest attention asks for.
+    let attention = attention_bounds(plan, limits)
+        .map(|bounds| attention_bytes(&bounds, kernels.n_threads()))
+        .max_by_key(|parts| total(parts))
+        .unwrap_or_default();
+    let parts: Vec<u64> = slots.chain(attention).collect();
+    let n_bytes = total(&parts);
+    let reason = if n_bytes > MAX_BYTES {
+        format!("the limit is {MAX_BYTES}")
+    } else if !parts.iter().all(|&part| is_given(part)) {
+        "more than the system gives".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(ModelError::WorkingMemory {
+        max_tokens: limits.max_tokens,
+        n_positions: limits.n_positions,
+        n_bytes,
+        reason,
+    })
+}
+
+/// An upper bound of what the kernels reserve: results of every chunk of keys, for the queries that the
+/// threads work on together and for one tile of each thread, and the list of tiles.
+fn attention_bytes(bounds: &Bounds, n_threads: usize) -> [u64; 3] {
+    /// Queries in flight for each thread, of one tile and of the tiles that are shared.
+    const TILE_QUERIES: usize = 16;
+    const SHARED_QUERIES: usize = 64;
+    const TILE_BYTES: usize = 128;
+    let n_chunks = bounds.n_positions.div_ceil(8 * PAGE_POSITIONS).max(1);
+    let result = bounds.head_dim_v + 2;
+    let n_shared = n_threads
+        .saturating_mul(SHARED_QUERIES)
+        .min(bounds.n_rows.saturating_mul(bounds.n_head));
+    [
+        floats(&[n_shared, n_chunks, result]),
+        floats(&[n_threads, TILE_QUERIES, n_chunks, result]),
+        floats(&[bounds.n_rows, bounds.n_head, TILE_BYTES / 4]),
+    ]
+}
+
+fn floats(factors: &[usize]) -> u64 {
+    factors.iter().fold(4, |product: u64, &factor| {
+        product.saturating_mul(factor as u64)
+    })
+}
+
+fn total(parts: &[u64]) -> u64 {
+    parts.iter().copied().fold(0, u64::saturating_add)
+}
+
+/// Whether the system gives so many bytes at once. They are not touched, so this costs no memory.
+fn is_given(n_bytes: u64) -> bool {
+    let mut probe: Vec<u8> = Vec::new();
+    let answer = usize::try_from(n_bytes).is_ok_and(|n| probe.try_reserve_exact(n).is_ok());
+    // The compiler may leave out an allocation that nobody looks at, and then every answer would be yes.
+    std::hint::black_box(&probe);
+    answer
+}
