@@ -1,7 +1,9 @@
 //! A team of threads for fork-join work.
 //!
 //! Work is a number of chunks; every thread claims the next chunk from one counter until none is left, so a thread that the
-//! system holds back delays only the chunk it has. Waiting threads spin for about 30 µs, which covers the gap between two
+//! system holds back delays only the chunk it has. A worker that comes when the caller has found the counter exhausted is too
+//! late and not waited for: beside another busy process, every fork would otherwise last until the system has let each
+//! worker run. Waiting threads spin for about 30 µs, which covers the gap between two
 //! products of a step, and then park: beside another busy process a spinning thread would take the processor from the very
 //! thread it waits for. Results must not depend on which thread runs which chunk.
 
@@ -9,7 +11,7 @@ use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -48,7 +50,66 @@ impl Worker<'_> {
     }
 }
 
-/// A body with its type erased. Valid from the fork to the join of one [`Team::run`].
+/// The state of the forks in one word, so that entering, leaving and closing exclude each other: the number of the latest fork in
+/// the upper half, then whether workers may still enter it, and how many are inside.
+///
+/// Why a worker inside reads the right job: it entered by an exchange that read the fork's store, or a later exchange of the same
+/// fork, and so sees what was written before that store. Why nothing it reads changes under it: the next fork begins after `join`
+/// has read a word that is closed and has nobody inside, and a closed word stays as it is until then. The last point also makes
+/// what workers wrote visible to the caller: it reads the word that the last of them left behind, after those of all others.
+struct State(AtomicU64);
+
+impl State {
+    const OPEN: u64 = 1 << 31;
+    const INSIDE: u64 = State::OPEN - 1;
+
+    fn new() -> State {
+        State(AtomicU64::new(0))
+    }
+
+    fn fork_of(word: u64) -> u32 {
+        (word >> 32) as u32
+    }
+
+    /// Begins the next fork. The state must be closed with nobody inside.
+    fn open(&self) {
+        let fork = State::fork_of(self.0.load(Ordering::SeqCst)).wrapping_add(1);
+        let word = u64::from(fork) << 32 | State::OPEN;
+        self.0.store(word, Ordering::SeqCst);
+    }
+
+    /// Lets nobody in any more.
+    fn close(&self) {
+        self.0.fetch_and(!State::OPEN, Ordering::SeqCst);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.load(Ordering::SeqCst) & State::INSIDE == 0
+    }
+
+    /// Whether there is a fork to enter other than `last`.
+    fn is_new(word: u64, last: u32) -> bool {
+        word & State::OPEN != 0 && State::fork_of(word) != last
+    }
+
+    /// Goes inside the present fork and returns its number, unless it is closed or `last`.
+    fn enter(&self, last: u32) -> Option<u32> {
+        let entered = self
+            .0
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |word| {
+                State::is_new(word, last).then_some(word + 1)
+            });
+        entered.ok().map(State::fork_of)
+    }
+
+    /// Leaves; true if the fork is closed and this was the last inside, so that the caller may be waiting for it.
+    fn leave(&self) -> bool {
+        let before = self.0.fetch_sub(1, Ordering::SeqCst);
+        before & (State::OPEN | State::INSIDE) == 1
+    }
+}
+
+/// A body with its type erased. Valid while a fork is open or somebody is inside.
 #[derive(Clone, Copy)]
 struct Job {
     body: *const (),
@@ -57,26 +118,45 @@ struct Job {
 }
 
 struct Shared {
-    /// Counts forks; a worker runs the job when it sees a new value.
-    epoch: Apart<AtomicU32>,
-    /// Workers that have not finished the present job.
-    left: Apart<AtomicU32>,
+    state: Apart<State>,
     next: Apart<AtomicUsize>,
     /// Per worker: it has parked, or is about to.
     parked: Vec<Apart<AtomicBool>>,
     caller_parked: Apart<AtomicBool>,
-    quit: AtomicBool,
+    quit: Apart<AtomicBool>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     job: UnsafeCell<Job>,
     caller: UnsafeCell<Option<Thread>>,
 }
 
-// SAFETY: `job` and `caller` are written only by the thread inside `Team::run` while no worker runs (`left` is 0 and the epoch
-// unchanged), and read by workers only after they have seen the epoch that was published after the write and before they
-// decrease `left`. Everything else is atomic or behind a mutex. The pointer in `job` is to a `Sync` body.
+// SAFETY: `job` and `caller` are written only by the thread inside `Team::run`, while the state is closed and nobody is inside, and
+// read only by workers inside (see `State`). Everything else is atomic or behind a mutex. The pointer in `job` is to a `Sync`
+// body.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; nothing in it belongs to one thread.
 unsafe impl Send for Shared {}
+
+impl Shared {
+    fn new(n_threads: usize) -> Shared {
+        unsafe fn nothing(_: *const (), _: &Worker<'_>) {}
+        Shared {
+            state: Apart(State::new()),
+            next: Apart(AtomicUsize::new(0)),
+            parked: (1..n_threads)
+                .map(|_| Apart(AtomicBool::new(false)))
+                .collect(),
+            caller_parked: Apart(AtomicBool::new(false)),
+            quit: Apart(AtomicBool::new(false)),
+            panic: Mutex::new(None),
+            job: UnsafeCell::new(Job {
+                body: std::ptr::null(),
+                call: nothing,
+                n_chunks: 0,
+            }),
+            caller: UnsafeCell::new(None),
+        }
+    }
+}
 
 /// Threads that run one body together. The calling thread is one of them.
 pub struct Team {
@@ -93,24 +173,7 @@ impl Team {
     /// [`KernelError::Thread`] when the system refuses one.
     pub fn new(n_threads: NonZeroUsize) -> Result<Team, KernelError> {
         let n_threads = n_threads.get();
-        unsafe fn nothing(_: *const (), _: &Worker<'_>) {}
-        let shared = Arc::new(Shared {
-            epoch: Apart(AtomicU32::new(0)),
-            left: Apart(AtomicU32::new(0)),
-            next: Apart(AtomicUsize::new(0)),
-            parked: (1..n_threads)
-                .map(|_| Apart(AtomicBool::new(false)))
-                .collect(),
-            caller_parked: Apart(AtomicBool::new(false)),
-            quit: AtomicBool::new(false),
-            panic: Mutex::new(None),
-            job: UnsafeCell::new(Job {
-                body: std::ptr::null(),
-                call: nothing,
-                n_chunks: 0,
-            }),
-            caller: UnsafeCell::new(None),
-        });
+        let shared = Arc::new(Shared::new(n_threads));
         let mut team = Team {
             shared,
             workers: Vec::with_capacity(n_threads - 1),
@@ -136,8 +199,9 @@ impl Team {
         self.workers.len() + 1
     }
 
-    /// Runs `body` on every thread until all `n_chunks` chunks are claimed, and returns when all are done. A single chunk, a team of
-    /// one and a call from inside a body run on the calling thread alone.
+    /// Runs `body`, which claims chunks until there are no more, on the calling thread and on every other that comes before it
+    /// has finished there, and returns when all have. A single chunk, a team of one and a call from inside a body run on the
+    /// calling thread alone.
     ///
     /// # Panics
     /// With the payload of a body that panicked, once every thread has stopped.
@@ -179,7 +243,7 @@ impl Team {
         }
         let shared = &*self.shared;
         lock(&shared.panic).take();
-        // SAFETY: `running` is held and the previous `join` saw `left` at 0, so no worker reads these now.
+        // SAFETY: `running` is held and the previous `join` left the state closed with nobody inside, so no worker reads these.
         unsafe {
             *shared.job.get() = Job {
                 body: std::ptr::from_ref(body).cast(),
@@ -189,17 +253,13 @@ impl Team {
             *shared.caller.get() = Some(std::thread::current());
         }
         shared.next.0.store(0, Ordering::Relaxed);
-        shared
-            .left
-            .0
-            .store(self.workers.len() as u32, Ordering::Relaxed);
+        shared.state.0.open();
         self.wake();
     }
 
-    /// Publishes a new epoch and wakes whoever has parked. Sequentially consistent on both sides: either the worker sees the new
-    /// epoch before it parks, or we see that it parks.
+    /// Wakes whoever has parked, after a fork or the order to quit. Sequentially consistent on both sides: either the worker sees
+    /// that before it parks, or we see that it parks.
     fn wake(&self) {
-        self.shared.epoch.0.fetch_add(1, Ordering::SeqCst);
         for (worker, parked) in self.workers.iter().zip(&self.shared.parked) {
             if parked.0.load(Ordering::SeqCst) {
                 worker.thread().unpark();
@@ -207,17 +267,17 @@ impl Team {
         }
     }
 
+    /// Waits for the workers that are inside. Nobody enters any more: either no chunk is left, or the body panicked.
     fn join(&self) {
         let shared = &*self.shared;
-        wait(&shared.caller_parked.0, || {
-            shared.left.0.load(Ordering::SeqCst) == 0
-        });
+        shared.state.0.close();
+        wait(&shared.caller_parked.0, || shared.state.0.is_empty());
     }
 }
 
 impl Drop for Team {
     fn drop(&mut self) {
-        self.shared.quit.store(true, Ordering::SeqCst);
+        self.shared.quit.0.store(true, Ordering::SeqCst);
         self.wake();
         for worker in self.workers.drain(..) {
             // A worker catches the panics of bodies; one that died of anything else has nothing left to tell.
@@ -250,17 +310,22 @@ fn wait(parked: &AtomicBool, done: impl Fn() -> bool) {
 
 /// A worker's life.
 fn work(shared: &Shared, index: usize) {
-    let mut seen = 0;
+    let state = &shared.state.0;
+    let has_quit = || shared.quit.0.load(Ordering::SeqCst);
+    // The first fork is number 1. Should a worker sleep through all 2^32 numbers, it misses a fork, which goes on without it.
+    let mut last = 0;
     loop {
         wait(&shared.parked[index - 1].0, || {
-            shared.epoch.0.load(Ordering::SeqCst) != seen
+            State::is_new(state.0.load(Ordering::SeqCst), last) || has_quit()
         });
-        seen = seen.wrapping_add(1);
-        if shared.quit.load(Ordering::SeqCst) {
+        if has_quit() {
             return;
         }
-        // SAFETY: the epoch was published after `job` and `caller` were written, and neither is written again before this
-        // worker decreases `left`.
+        let Some(fork) = state.enter(last) else {
+            continue;
+        };
+        last = fork;
+        // SAFETY: this worker is inside until `leave`: `job` and `caller` are those of the fork and are not written before.
         let (job, caller) = unsafe { (*shared.job.get(), (*shared.caller.get()).clone()) };
         let worker = Worker {
             index,
@@ -268,15 +333,14 @@ fn work(shared: &Shared, index: usize) {
             n_chunks: job.n_chunks,
         };
         let run = || {
-            // SAFETY: `call` belongs to `body`, which `Team::run` keeps alive until `left` is 0.
+            // SAFETY: `call` belongs to `body`, which `Team::run` keeps alive while anybody is inside.
             unsafe { (job.call)(job.body, &worker) }
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| call_body(run)));
         if let Err(payload) = outcome {
             lock(&shared.panic).get_or_insert(payload);
         }
-        let was_last = shared.left.0.fetch_sub(1, Ordering::SeqCst) == 1;
-        if was_last
+        if state.leave()
             && shared.caller_parked.0.load(Ordering::SeqCst)
             && let Some(caller) = caller
         {
@@ -306,6 +370,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicU32;
 
     fn team(n_threads: usize) -> Team {
         Team::new(NonZeroUsize::new(n_threads).expect("at least one")).expect("threads start")
@@ -364,6 +429,101 @@ mod tests {
             }
         });
         assert_eq!(done.into_inner(), 2);
+    }
+
+    #[test]
+    fn a_fork_is_entered_once_per_worker_and_not_after_it_is_closed() {
+        let state = State::new();
+        assert_eq!(state.enter(7), None, "no fork yet");
+        for fork in 1..=3 {
+            state.open();
+            assert_eq!(state.enter(fork - 1), Some(fork));
+            assert_eq!(state.enter(fork), None, "the same worker again");
+            assert_eq!(state.enter(0), Some(fork), "one that has slept");
+            assert!(!state.leave(), "one is still inside");
+            assert!(!state.is_empty());
+            state.close();
+            assert_eq!(state.enter(0), None, "too late");
+            assert!(state.leave(), "the last one out of a closed fork");
+            assert!(state.is_empty());
+        }
+        state.open();
+        assert_eq!(state.enter(3), Some(4));
+        assert!(!state.leave(), "nobody waits while it is open");
+    }
+
+    /// The worker stands still until the test lets it go, like one that the system does not schedule.
+    #[test]
+    fn a_worker_that_never_comes_is_not_waited_for_and_one_that_comes_late_joins_the_next_fork() {
+        let shared = Arc::new(Shared::new(2));
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let worker = Arc::clone(&shared);
+        let team = Team {
+            shared,
+            workers: vec![std::thread::spawn(move || {
+                released.recv().expect("the test lets it go");
+                work(&worker, 1);
+            })],
+            running: Mutex::new(()),
+        };
+        // Dropped before the team, which waits for the worker: a failure here must not become a wait for ever.
+        let release = release;
+        for _ in 0..3 {
+            let chunks = Mutex::new(Vec::new());
+            team.run(5, |worker| {
+                assert_eq!(worker.index(), 0, "nobody else is awake");
+                while let Some(chunk) = worker.claim() {
+                    lock(&chunks).push(chunk);
+                }
+            });
+            assert_eq!(*lock(&chunks), [0, 1, 2, 3, 4]);
+        }
+        release.send(()).expect("it listens");
+        let met = AtomicUsize::new(0);
+        team.run(2, |worker| {
+            met.fetch_add(1, Ordering::SeqCst);
+            while met.load(Ordering::SeqCst) < 2 {
+                std::thread::yield_now();
+            }
+            while worker.claim().is_some() {}
+        });
+        assert_eq!(met.into_inner(), 2);
+    }
+
+    #[test]
+    fn no_worker_is_inside_a_body_that_has_returned() {
+        // More threads than most machines have to spare: some are always late.
+        let team = team(8);
+        let (present, inside) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        for round in 0..3000 {
+            present.store(round, Ordering::SeqCst);
+            let mine = [round; 3];
+            team.run(3, |worker| {
+                inside.fetch_add(1, Ordering::SeqCst);
+                while let Some(chunk) = worker.claim() {
+                    assert_eq!(mine[chunk], present.load(Ordering::SeqCst));
+                }
+                assert_eq!(mine[0], present.load(Ordering::SeqCst));
+                inside.fetch_sub(1, Ordering::SeqCst);
+            });
+            assert_eq!(inside.load(Ordering::SeqCst), 0, "round {round}");
+        }
+    }
+
+    #[test]
+    fn what_workers_wrote_is_there_after_the_join() {
+        let team = team(4);
+        let mut values = vec![0usize; 64];
+        for round in 1..1000 {
+            let parts = crate::disjoint::Disjoint::new(&mut values);
+            team.run(64, |worker| {
+                while let Some(chunk) = worker.claim() {
+                    // SAFETY: each chunk is claimed once.
+                    unsafe { parts.part(chunk..chunk + 1)[0] += 1 };
+                }
+            });
+            assert!(values.iter().all(|value| *value == round), "round {round}");
+        }
     }
 
     #[test]
