@@ -129,7 +129,7 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "P", default_value_t = 1.0, value_parser = parse_probability)]
     pub typical: f32,
 
-    /// Make tokens that occurred before less likely; 1 changes nothing, 1.1 is mild
+    /// Make tokens among the last 64 less likely; 1 changes nothing, 1.1 is mild
     #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = parse_repeat_penalty)]
     pub repeat_penalty: f32,
 

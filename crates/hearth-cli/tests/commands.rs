@@ -374,7 +374,7 @@ fn a_context_beyond_memory_is_cut_and_said() {
     let file = TempFile::new("endless.gguf", &model.build());
     let flags = ["the fire", "--kv", "f32", "--max-tokens", "2", "-t", "1"];
     // A position is two layers of four heads, 20 keys and 20 values each.
-    let pool_kilobytes: u64 = (2 * 4 * 40 * 4 << 27) >> 10;
+    let pool_kilobytes: u64 = 2 * 4 * 40 * 4 * (1 << 17);
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap();
     let total: u64 = memory.split_whitespace().nth(1).unwrap().parse().unwrap();
     let output = hearth(["run", file.path()]).args(flags).output().unwrap();

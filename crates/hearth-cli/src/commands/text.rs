@@ -1,6 +1,6 @@
 //! `hearth tokenize`, `detokenize` and `template`: text in and out of a model's own rules, for tests and tools.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use hearth_text::template::TimestampError;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::args::{DetokenizeArgs, TemplateArgs, TokenizeArgs};
 use crate::failure::Failure;
 use crate::model_ref::ModelRef;
-use crate::printer::Output;
+use crate::printer::{Output, Visible};
 use crate::prompt::read_text;
 
 /// The bytes of a token: text where they are UTF-8, a list of numbers where they are not.
@@ -68,7 +68,13 @@ pub fn detokenize(args: &DetokenizeArgs) -> Result<(), Failure> {
     let bytes = tokenizer.decode(&args.tokens);
     let mut output = Output::new();
     match (args.json, std::str::from_utf8(&bytes)) {
-        (false, _) => output.bytes(&bytes)?,
+        (false, Ok(text)) => output.bytes(visible().filter(text).as_bytes())?,
+        (false, Err(_)) if io::stdout().is_terminal() => output.bytes(
+            visible()
+                .filter(&String::from_utf8_lossy(&bytes))
+                .as_bytes(),
+        )?,
+        (false, Err(_)) => output.bytes(&bytes)?,
         (true, Ok(text)) => output.json(&json!({ "text": text }))?,
         // A text cut inside a character: the bytes stand beside it, since the text alone would hide them.
         (true, Err(_)) => {
@@ -76,6 +82,11 @@ pub fn detokenize(args: &DetokenizeArgs) -> Result<(), Failure> {
         }
     }
     output.flush()
+}
+
+/// What a terminal may see of a file's text; files and pipes get every byte.
+fn visible() -> Visible {
+    Visible::new(io::stdout().is_terminal())
 }
 
 fn tokenizer(model: &std::ffi::OsStr) -> Result<Tokenizer, Failure> {
@@ -95,7 +106,7 @@ pub fn template(args: &TemplateArgs) -> Result<(), Failure> {
     let mut output = Output::new();
     match rendered {
         Ok(text) if args.json => output.json(&json!({ "text": text }))?,
-        Ok(text) => output.bytes(text.as_bytes())?,
+        Ok(text) => output.bytes(visible().filter(&text).as_bytes())?,
         // For a program, a template that refuses its input is an answer, not a failure of this command.
         Err(error) if args.json => output.json(&json!({ "error": error.to_string() }))?,
         Err(error) => return Err(Failure::from(error).hint("check the messages on standard input")),
