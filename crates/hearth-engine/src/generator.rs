@@ -161,11 +161,6 @@ impl Generator {
         &self.kernels
     }
 
-    /// The executor, to read or switch its timings.
-    pub fn executor_mut(&mut self) -> &mut Executor {
-        &mut self.executor
-    }
-
     /// The pages of keys and values.
     pub fn pool(&self) -> &PagePool {
         &self.pool

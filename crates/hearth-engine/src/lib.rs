@@ -40,4 +40,3 @@ pub use generator::{Callback, Event, Generator, GeneratorOptions};
 pub use request::{Answer, FinishReason, Request};
 pub use sampler::{Sampler, SamplingParams};
 pub use stats::Statistics;
-pub use stop::{StopMatcher, Stopped};

@@ -18,8 +18,8 @@ impl Executor {
         pool: &mut PagePool,
         batch: &Batch<'_>,
     ) {
-        let plan = model.plan();
-        let vector = |id: VectorId| &*plan.vectors[id.index()].values;
+        let vector = |id: VectorId| &*model.plan().vectors[id.index()].values;
+        let buffers = &mut self.buffers;
         match *op {
             Op::Embed { table, out } => self.embed(model, table, out, batch),
             Op::Norm {
@@ -29,7 +29,7 @@ impl Executor {
                 out,
             } => {
                 let weight = vector(weight);
-                let [input, out] = self.buffers.get_many_mut([input, out]);
+                let [input, out] = buffers.get_many_mut([input, out]);
                 kernels.rms_norm(input, Some(weight), eps, weight.len(), out);
             }
             Op::HeadNorm {
@@ -38,24 +38,13 @@ impl Executor {
                 eps,
                 head_dim,
             } => {
-                kernels.rms_norm_in_place(
-                    self.buffers.get_mut(x),
-                    Some(vector(weight)),
-                    eps,
-                    head_dim,
-                );
+                let x = buffers.get_mut(x);
+                kernels.rms_norm_in_place(x, Some(vector(weight)), eps, head_dim);
             }
             Op::MatMul {
                 input,
                 ref products,
-            } => {
-                self.matmul(model, kernels, input, products);
-                for product in products {
-                    if let Some(bias) = product.bias {
-                        kernels.add_bias(self.buffers.get_mut(product.out), vector(bias));
-                    }
-                }
-            }
+            } => self.matmul(model, kernels, input, products),
             Op::Rope {
                 x,
                 table,
@@ -63,56 +52,26 @@ impl Executor {
                 n_head,
                 head_dim,
             } => {
-                kernels.rope(
-                    kind,
-                    &self.ropes[table.index()],
-                    self.buffers.get_mut(x),
-                    n_head,
-                    head_dim,
-                );
+                let table = &self.ropes[table.index()];
+                kernels.rope(kind, table, buffers.get_mut(x), n_head, head_dim);
             }
             Op::StoreKv { state, k, v } => {
                 let place = *pool.layout().place(state.index());
-                let (k, v) = (self.buffers.get(k), self.buffers.get(v));
+                let (k, v) = (buffers.get(k), buffers.get(v));
                 kernels.store_kv(pool.bytes_mut(), &place, &self.kv_rows, batch.tables, k, v);
             }
-            Op::Attend {
-                state,
-                q,
-                out,
-                n_head,
-                scale,
-            } => {
-                let StateKind::Attention { window, .. } = plan.states[state.index()];
-                let place = pool.layout().place(state.index());
-                let [q, out] = self.buffers.get_many_mut([q, out]);
-                let args = AttendArgs {
-                    n_head,
-                    scale,
-                    window,
-                };
-                kernels.attend(
-                    &mut self.attention,
-                    pool.bytes(),
-                    place,
-                    &self.kv_rows,
-                    batch.tables,
-                    &args,
-                    q,
-                    out,
-                );
-            }
+            Op::Attend { .. } => self.attend(op, model, kernels, pool, batch),
             Op::Glu {
                 activation,
                 gate,
                 up,
                 out,
             } => {
-                let [gate, up, out] = self.buffers.get_many_mut([gate, up, out]);
+                let [gate, up, out] = buffers.get_many_mut([gate, up, out]);
                 kernels.glu(activation, gate, up, out);
             }
             Op::Add { x, y } => {
-                let [x, y] = self.buffers.get_many_mut([x, y]);
+                let [x, y] = buffers.get_many_mut([x, y]);
                 kernels.add(x, y);
             }
             Op::SelectRows { input, out } => self.select_rows(input, out),
@@ -131,6 +90,43 @@ impl Executor {
         }
     }
 
+    fn attend(
+        &mut self,
+        op: &Op,
+        model: &Model,
+        kernels: &Kernels,
+        pool: &PagePool,
+        batch: &Batch<'_>,
+    ) {
+        let Op::Attend {
+            state,
+            q,
+            out,
+            n_head,
+            scale,
+        } = *op
+        else {
+            unreachable!("called for attention only");
+        };
+        let StateKind::Attention { window, .. } = model.plan().states[state.index()];
+        let [q, out] = self.buffers.get_many_mut([q, out]);
+        let args = AttendArgs {
+            n_head,
+            scale,
+            window,
+        };
+        kernels.attend(
+            &mut self.attention,
+            pool.bytes(),
+            pool.layout().place(state.index()),
+            &self.kv_rows,
+            batch.tables,
+            &args,
+            q,
+            out,
+        );
+    }
+
     fn matmul(&mut self, model: &Model, kernels: &Kernels, input: BufferId, products: &[Product]) {
         const { assert!(MAX_PRODUCTS == 3, "one arm for each number of products") };
         match *products {
@@ -138,6 +134,12 @@ impl Executor {
             [a, b] => self.matmul_many(model, kernels, input, [a, b]),
             [a, b, c] => self.matmul_many(model, kernels, input, [a, b, c]),
             _ => unreachable!("the builder makes one to three products of an input"),
+        }
+        for product in products {
+            if let Some(bias) = product.bias {
+                let bias = &model.plan().vectors[bias.index()].values;
+                kernels.add_bias(self.buffers.get_mut(product.out), bias);
+            }
         }
     }
 

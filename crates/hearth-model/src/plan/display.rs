@@ -37,19 +37,20 @@ impl Display for Plan {
 
 impl Plan {
     fn describe(&self, op: &Op) -> String {
+        let buffer = |id: &BufferId| self.buffer(*id);
         match op {
-            Op::Embed { table, out } => format!("{} = {}", self.buffer(*out), self.matrix(*table)),
+            Op::Embed { table, out } => format!("{} = {}", buffer(out), self.matrix(*table)),
             Op::Norm {
                 input,
                 weight,
                 eps,
                 out,
             } => {
+                let weight = self.vector(*weight);
                 format!(
-                    "{} = {} by {}, eps {eps:e}",
-                    self.buffer(*out),
-                    self.buffer(*input),
-                    self.vector(*weight)
+                    "{} = {} by {weight}, eps {eps:e}",
+                    buffer(out),
+                    buffer(input)
                 )
             }
             Op::HeadNorm {
@@ -58,18 +59,11 @@ impl Plan {
                 eps,
                 head_dim,
             } => {
-                format!(
-                    "{} by {} every {head_dim}, eps {eps:e}",
-                    self.buffer(*x),
-                    self.vector(*weight)
-                )
+                let weight = self.vector(*weight);
+                format!("{} by {weight} every {head_dim}, eps {eps:e}", buffer(x))
             }
             Op::MatMul { input, products } => {
-                let parts: Vec<String> = products
-                    .iter()
-                    .map(|product| self.product(product))
-                    .collect();
-                format!("of {}: {}", self.buffer(*input), parts.join("; "))
+                format!("of {}: {}", buffer(input), self.products(products))
             }
             Op::Rope {
                 x,
@@ -77,58 +71,61 @@ impl Plan {
                 n_head,
                 head_dim,
                 ..
-            } => {
-                format!(
-                    "{} as {n_head} heads of {head_dim}, {kind:?} pairs",
-                    self.buffer(*x)
-                )
-            }
+            } => format!(
+                "{} as {n_head} heads of {head_dim}, {kind:?} pairs",
+                buffer(x)
+            ),
             Op::StoreKv { state, k, v } => {
                 format!(
                     "state {} from {} and {}",
                     state.index(),
-                    self.buffer(*k),
-                    self.buffer(*v)
+                    buffer(k),
+                    buffer(v)
                 )
             }
-            Op::Attend {
-                state,
-                q,
-                out,
-                n_head,
-                scale,
-            } => {
-                let StateKind::Attention {
-                    n_head_kv, window, ..
-                } = &self.states[state.index()];
-                let window = window.map_or_else(String::new, |window| format!(", window {window}"));
-                format!(
-                    "{} = {} over state {}, {n_head} heads on {n_head_kv}, scale {scale}{window}",
-                    self.buffer(*out),
-                    self.buffer(*q),
-                    state.index(),
-                )
-            }
+            Op::Attend { .. } => self.attention(op),
             Op::Glu {
                 activation,
                 gate,
                 up,
                 out,
             } => {
-                format!(
-                    "{} = {activation:?}({}) · {}",
-                    self.buffer(*out),
-                    self.buffer(*gate),
-                    self.buffer(*up)
-                )
+                let (gate, up) = (buffer(gate), buffer(up));
+                format!("{} = {activation:?}({gate}) · {up}", buffer(out))
             }
-            Op::Add { x, y } => format!("{} += {}", self.buffer(*x), self.buffer(*y)),
-            Op::SelectRows { input, out } => format!(
-                "{} = wanted rows of {}",
-                self.buffer(*out),
-                self.buffer(*input)
-            ),
+            Op::Add { x, y } => format!("{} += {}", buffer(x), buffer(y)),
+            Op::SelectRows { input, out } => {
+                format!("{} = wanted rows of {}", buffer(out), buffer(input))
+            }
         }
+    }
+
+    fn attention(&self, op: &Op) -> String {
+        let Op::Attend {
+            state,
+            q,
+            out,
+            n_head,
+            scale,
+        } = *op
+        else {
+            unreachable!("called for attention only");
+        };
+        let StateKind::Attention {
+            n_head_kv, window, ..
+        } = self.states[state.index()];
+        let window = window.map_or_else(String::new, |window| format!(", window {window}"));
+        format!(
+            "{} = {} over state {}, {n_head} heads on {n_head_kv}, scale {scale}{window}",
+            self.buffer(out),
+            self.buffer(q),
+            state.index(),
+        )
+    }
+
+    fn products(&self, products: &[Product]) -> String {
+        let parts: Vec<String> = products.iter().map(|one| self.product(one)).collect();
+        parts.join("; ")
     }
 
     fn product(&self, product: &Product) -> String {
