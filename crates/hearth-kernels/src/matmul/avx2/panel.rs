@@ -113,7 +113,15 @@ fn unpack<P: Panels>(
         for lane in 0..LANES {
             let next = upcoming(task, first + row(lane), end);
             for line in 0..step_bytes.div_ceil(64) {
-                _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(line * 64).cast());
+                let at = next.wrapping_add(line * 64);
+                #[allow(
+                    unused_unsafe,
+                    reason = "the intrinsic became safe after our minimum version"
+                )]
+                // SAFETY: a prefetch of any address is allowed and never faults.
+                unsafe {
+                    _mm_prefetch::<_MM_HINT_T0>(at.cast());
+                }
             }
         }
         // SAFETY: this function has the features.
