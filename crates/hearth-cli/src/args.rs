@@ -90,19 +90,19 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", value_parser = parse_positive)]
     pub max_tokens: Option<NonZeroUsize>,
 
-    #[command(flatten)]
-    pub sampling: SamplingArgs,
-
-    /// Stop before this text would be printed; may be given several times
+    /// Stop before this text would be printed; may be given up to 64 times
     #[arg(long, value_name = "TEXT", action = clap::ArgAction::Append)]
     pub stop: Vec<String>,
-
-    #[command(flatten)]
-    pub machine: MachineArgs,
 
     /// Print speeds and counts on standard error when done
     #[arg(long)]
     pub stats: bool,
+
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+
+    #[command(flatten)]
+    pub machine: MachineArgs,
 }
 
 /// How the next token is chosen. Bias and penalties come before the temperature; the filters after it, in the order listed here.
@@ -118,7 +118,7 @@ pub struct SamplingArgs {
     pub top_k: u32,
 
     /// Keep the likeliest tokens that together reach this probability; 1 keeps all
-    #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = parse_probability)]
+    #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = parse_share)]
     pub top_p: f32,
 
     /// Drop tokens less likely than this share of the likeliest one; 0 drops none
@@ -126,7 +126,7 @@ pub struct SamplingArgs {
     pub min_p: f32,
 
     /// Keep only tokens about as surprising as the model expects, up to this share of probability; 1 keeps all
-    #[arg(long, value_name = "P", default_value_t = 1.0, value_parser = parse_probability)]
+    #[arg(long, value_name = "P", default_value_t = 1.0, value_parser = parse_share)]
     pub typical: f32,
 
     /// Make tokens among the last 64 less likely; 1 changes nothing, 1.1 is mild
@@ -368,18 +368,26 @@ fn parse_in(text: &str, low: f32, high: f32) -> Result<f32, String> {
 }
 
 fn parse_temperature(text: &str) -> Result<f32, String> {
-    parse_in(text, 0.0, 100.0)
+    match parse_in(text, 0.0, 100.0)? {
+        value if value > 0.0 && value < 1e-4 => Err("must be 0, or between 0.0001 and 100".into()),
+        value => Ok(value),
+    }
 }
 
 fn parse_probability(text: &str) -> Result<f32, String> {
     parse_in(text, 0.0, 1.0)
 }
 
-fn parse_repeat_penalty(text: &str) -> Result<f32, String> {
-    match parse_in(text, 0.0, 10.0)? {
-        0.0 => Err("must be more than 0".into()),
+/// A share of probability that keeps something.
+fn parse_share(text: &str) -> Result<f32, String> {
+    match parse_probability(text)? {
+        0.0 => Err("must be more than 0 and at most 1".into()),
         value => Ok(value),
     }
+}
+
+fn parse_repeat_penalty(text: &str) -> Result<f32, String> {
+    parse_in(text, 0.01, 100.0)
 }
 
 fn parse_penalty(text: &str) -> Result<f32, String> {
@@ -392,8 +400,8 @@ fn parse_logit_bias(text: &str) -> Result<(u32, f32), String> {
         .ok_or("expected ID=BIAS, for example 42=-5")?;
     let id = parse_number(id, "a token id before the equals sign")?;
     let bias: f32 = parse_number(bias, "a number after the equals sign")?;
-    if bias.is_nan() || bias == f32::INFINITY {
-        return Err("the bias must be a number, or -inf".into());
+    if bias != f32::NEG_INFINITY && !(-1e6..=1e6).contains(&bias) {
+        return Err("the bias must lie between -1000000 and 1000000, or be -inf".into());
     }
     Ok((id, bias))
 }

@@ -37,6 +37,7 @@ impl Conversation {
         } else {
             chat_template(&gguf, &args)?
         };
+        let is_without_template = template.is_none() && !args.raw;
         let compute = &args.machine.compute;
         let options = GeneratorOptions {
             n_ctx: load::context(
@@ -56,9 +57,16 @@ impl Conversation {
             sampling: sampling(args.sampling),
             ..Request::new(Vec::new())
         };
+        if is_without_template {
+            printer::note(
+                "note: this model has no chat template; it continues the prompt as plain text",
+            );
+        }
         for notice in generator.tokenizer().notices() {
             printer::note(format!("note: {}", one_line(notice)));
         }
+        settings.check_settings(generator.model().n_vocab())?;
+        note_long_context(&generator);
         load::warm_up(&gguf, &interrupt)?;
         let conversation = Conversation {
             generator,
@@ -94,8 +102,30 @@ impl Conversation {
     }
 
     /// The tokens of a plain text.
-    pub fn raw_tokens(&self, text: &str) -> Vec<u32> {
-        self.generator.encode(text)
+    pub fn raw_tokens(&self, text: &str) -> Result<Vec<u32>, Failure> {
+        self.check_length(text)?;
+        Ok(self.generator.encode(text))
+    }
+
+    /// Refuses a text that cannot fit, whatever its tokens are, without the time and memory of finding them.
+    fn check_length(&self, text: &str) -> Result<(), Failure> {
+        let tokenizer = self.generator.tokenizer();
+        let n_ctx = self.generator.model().n_ctx();
+        // A token stands for at most four bytes (a character it does not know) or for its piece.
+        if text.len() <= 4 * n_ctx {
+            return Ok(());
+        }
+        let pieces = (0..tokenizer.n_vocab() as u32).filter_map(|id| tokenizer.piece(id));
+        let longest = pieces.map(<[u8]>::len).max().unwrap_or(0).max(4);
+        let n_tokens = text.len() / longest;
+        if n_tokens <= n_ctx {
+            return Ok(());
+        }
+        let n_bytes = text.len();
+        Err(Failure::input(format!(
+            "the prompt of {n_bytes} bytes is at least {n_tokens} tokens, and the context holds {n_ctx}"
+        ))
+        .hint("shorten the prompt or give a larger --context; nothing is ever cut silently"))
     }
 
     /// The tokens of a conversation whose next turn is the model's.
@@ -118,6 +148,13 @@ impl Conversation {
             "eos_token": special(tokenizer.eos()),
         });
         let text = template.render(&context, None)?;
+        if text.is_empty() {
+            return Err(Failure::input(
+                "the model's chat template made no text of this conversation",
+            )
+            .hint("--raw goes without the template"));
+        }
+        self.check_length(&text)?;
         // The template writes the special tokens itself, the one at the start included.
         Ok(tokenizer.encode(
             &text,
@@ -160,7 +197,8 @@ impl Conversation {
             return Err(failure);
         }
         let answer = result?;
-        if !answer.text.ends_with('\n') {
+        let is_cut_short = answer.finish == FinishReason::Cancelled && answer.text.is_empty();
+        if !answer.text.ends_with('\n') && !is_cut_short {
             output.line("")?;
         }
         output.flush()?;
@@ -191,16 +229,21 @@ impl Conversation {
             String::new()
         };
         printer::note(format!(
-            "prompt   {} tokens{reused} in {:.2} s, {:.1} tokens/s",
+            "prompt   {} tokens{reused} in {:.3} s, {:.1} tokens/s",
             stats.n_prompt,
             stats.prefill.as_secs_f64(),
             stats.prefill_tok_s()
         ));
+        // The first token comes with the prompt; one token alone has no speed.
+        let speed = if stats.n_drawn > 1 {
+            format!(", {:.1} tokens/s", stats.decode_tok_s())
+        } else {
+            String::new()
+        };
         printer::note(format!(
-            "answer   {} tokens in {:.2} s, {:.1} tokens/s; ended by {}",
+            "answer   {} tokens in {:.3} s{speed}; ended by {}",
             stats.n_drawn,
             stats.decode.as_secs_f64(),
-            stats.decode_tok_s(),
             answer.finish.name()
         ));
         printer::note(format!(
@@ -212,18 +255,25 @@ impl Conversation {
     }
 }
 
+/// Beyond the length it was trained for a model may write nonsense; whoever asks for it is told.
+fn note_long_context(generator: &Generator) {
+    let model = generator.model();
+    let n_ctx_train = model.hparams().n_ctx_train;
+    if model.n_ctx() > n_ctx_train {
+        printer::note(format!(
+            "note: --context {} is more than the {n_ctx_train} tokens this model was trained for; answers far into it may be poor",
+            model.n_ctx()
+        ));
+    }
+}
+
 /// The model's own template. A model without one completes plain text, and says so.
 fn chat_template(gguf: &Gguf, args: &RunArgs) -> Result<Option<ChatTemplate>, Failure> {
     let template = ChatTemplate::from_metadata(gguf.metadata())?;
-    if template.is_none() {
-        if args.system.is_some() {
-            return Err(Failure::input(
-                "this model has no chat template, so it cannot take --system",
-            )
-            .hint("leave --system out and write the instructions into the prompt"));
-        }
-        printer::note(
-            "note: this model has no chat template; it continues the prompt as plain text",
+    if template.is_none() && args.system.is_some() {
+        return Err(
+            Failure::input("this model has no chat template, so it cannot take --system")
+                .hint("leave --system out and write the instructions into the prompt"),
         );
     }
     Ok(template)

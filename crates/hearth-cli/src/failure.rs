@@ -102,11 +102,12 @@ impl Failure {
             Failure::Closed => ExitCode::SUCCESS,
             Failure::Interrupted => ExitCode::from(INTERRUPTED),
             Failure::Shown(text) => {
-                // A closed pipe here is success too, and there is nobody left to tell about anything else.
-                let _ = io::stdout()
-                    .write_all(text.as_bytes())
-                    .and_then(|()| io::stdout().flush());
-                ExitCode::SUCCESS
+                let mut stdout = io::stdout();
+                let written = stdout.write_all(text.as_bytes());
+                match written.and_then(|()| stdout.flush()) {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(error) => Failure::from(error).finish(is_verbose),
+                }
             }
             Failure::Reported(report) => {
                 let _ = io::stderr().write_all(report.text(is_verbose).as_bytes());
@@ -142,8 +143,14 @@ impl Report {
 pub fn one_line(text: &str) -> String {
     text.trim()
         .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if is_misleading(c) { ' ' } else { c })
         .collect()
+}
+
+/// Control characters, line separators, and what turns the direction of writing round.
+fn is_misleading(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 impl From<io::Error> for Failure {
@@ -212,6 +219,15 @@ fn usage_hint(error: &clap::Error, arguments: &[OsString]) -> String {
     if let Some(similar) = suggestions.into_iter().flat_map(strings).next() {
         return format!(
             "did you mean '{similar}'? otherwise see {}",
+            help_command(arguments)
+        );
+    }
+    if error.kind() == ErrorKind::InvalidSubcommand {
+        return "a model runs with 'hearth run MODEL'; 'hearth --help' lists the commands".into();
+    }
+    if error.kind() == ErrorKind::UnknownArgument {
+        return format!(
+            "see {}; a prompt that begins with a dash comes after --",
             help_command(arguments)
         );
     }

@@ -29,14 +29,28 @@ impl Output {
 
     /// Writes one line of JSON.
     pub fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
-        serde_json::to_writer(&mut self.0, value)?;
-        self.line("")
+        let text = serde_json::to_string(value)?;
+        // JSON leaves these as they are, and a terminal obeys some of them.
+        if text.contains(is_c1) {
+            let escape = |c: char| match is_c1(c) {
+                true => format!("\\u{:04x}", u32::from(c)),
+                false => c.to_string(),
+            };
+            let text: String = text.chars().map(escape).collect();
+            return self.line(text);
+        }
+        self.line(text)
     }
 
     /// Hands everything written so far to the reader.
     pub fn flush(&mut self) -> Result<(), Failure> {
         Ok(self.0.flush()?)
     }
+}
+
+/// DEL and the second set of control characters; inside JSON they can only stand in strings.
+fn is_c1(c: char) -> bool {
+    matches!(c, '\u{7f}'..='\u{9f}')
 }
 
 /// What a model writes, as a terminal may see it. A model can be made to write control sequences that rename windows or

@@ -46,13 +46,29 @@ fn once(text: String) -> Result<Prompt, Failure> {
     Ok(Prompt::Once(text))
 }
 
-/// Everything on standard input, byte for byte, which must be UTF-8.
-pub fn read_text(input: &mut impl Read) -> Result<String, Failure> {
+/// The most text that is taken: more than any context holds, and far less than the memory that its tokens would need.
+const MAX_INPUT_BYTES: usize = 16 << 20;
+
+/// Everything on standard input, byte for byte.
+pub fn read_bytes(input: &mut impl Read) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
-    input.read_to_end(&mut bytes).map_err(|error| {
-        Failure::input(format!("cannot read standard input: {error}")).hint("is it a directory?")
+    let mut limited = input.take(MAX_INPUT_BYTES as u64 + 1);
+    limited.read_to_end(&mut bytes).map_err(|error| {
+        Failure::input(format!("cannot read standard input: {error}"))
+            .hint("give a text file or the output of a command")
     })?;
-    String::from_utf8(bytes).map_err(|error| {
+    if bytes.len() > MAX_INPUT_BYTES {
+        return Err(Failure::input(format!(
+            "standard input has more than {MAX_INPUT_BYTES} bytes, the most that is taken"
+        ))
+        .hint("give it in parts"));
+    }
+    Ok(bytes)
+}
+
+/// Everything on standard input, which must be UTF-8.
+pub fn read_text(input: &mut impl Read) -> Result<String, Failure> {
+    String::from_utf8(read_bytes(input)?).map_err(|error| {
         Failure::input(format!(
             "standard input is not UTF-8 text: byte {} is wrong",
             error.utf8_error().valid_up_to()
@@ -82,5 +98,10 @@ mod tests {
     fn input_must_be_utf8() {
         assert!(read_text(&mut &b"caf\xc3\xa9"[..]).is_ok());
         assert!(read_text(&mut &b"caf\xe9"[..]).is_err());
+    }
+
+    #[test]
+    fn input_without_an_end_is_refused() {
+        assert!(read_text(&mut std::io::repeat(b'a')).is_err());
     }
 }

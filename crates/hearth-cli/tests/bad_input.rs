@@ -348,3 +348,30 @@ fn verbose_shows_the_causes_between_the_two_lines() {
         "{stderr}"
     );
 }
+
+#[test]
+fn a_prompt_far_beyond_the_context_is_refused_before_its_tokens_are_made() {
+    let mut command = hearth(["run", "spark"]);
+    let output = run_with_input(&mut command, &[b'x'; 1 << 20]);
+    refused(&output, "bytes is at least", "larger --context");
+}
+
+#[test]
+fn input_without_an_end() {
+    let zeros = std::fs::File::open("/dev/zero");
+    let Ok(zeros) = zeros else {
+        println!("skipped: this system has no /dev/zero");
+        return;
+    };
+    let output = output(hearth(["tokenize", "spark"]).stdin(zeros));
+    refused(&output, "more than 16777216 bytes", "in parts");
+}
+
+#[test]
+fn a_prompt_that_begins_with_a_dash_is_told_the_way() {
+    refused(
+        &output(&mut hearth(["run", "spark", "--not-a-flag-but-a-prompt"])),
+        "unexpected argument",
+        "after --",
+    );
+}

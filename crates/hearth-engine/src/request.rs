@@ -60,6 +60,15 @@ impl Request {
                 n_vocab,
             });
         }
+        self.check_settings(n_vocab)
+    }
+
+    /// The part of [`check`](Self::check) that does not look at the prompt: worth doing before a large file is read.
+    ///
+    /// # Errors
+    ///
+    /// A stop string is empty; a setting is out of range.
+    pub fn check_settings(&self, n_vocab: usize) -> Result<(), RequestError> {
         if self.stop.len() > MAX_STOPS {
             return Err(RequestError::TooMany {
                 what: "stop strings",

@@ -80,7 +80,9 @@ fn turn(
             .chat_tokens(messages)
             .and_then(|tokens| conversation.answer(tokens, &mut Output::new()))
     } else {
-        conversation.answer(conversation.raw_tokens(text), &mut Output::new())
+        conversation
+            .raw_tokens(text)
+            .and_then(|tokens| conversation.answer(tokens, &mut Output::new()))
     };
     match result {
         Ok(answer) => {

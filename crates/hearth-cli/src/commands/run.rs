@@ -59,7 +59,7 @@ fn once(text: &str, system: Option<String>, mut conversation: Conversation) -> R
         messages.push(json!({ "role": "user", "content": text }));
         conversation.chat_tokens(&messages)?
     } else {
-        conversation.raw_tokens(text)
+        conversation.raw_tokens(text)?
     };
     conversation.answer(tokens, &mut Output::new())?;
     conversation.interrupt().check()

@@ -12,7 +12,7 @@ use crate::args::{DetokenizeArgs, TemplateArgs, TokenizeArgs};
 use crate::failure::Failure;
 use crate::model_ref::ModelRef;
 use crate::printer::{Output, Visible};
-use crate::prompt::read_text;
+use crate::prompt::{read_bytes, read_text};
 
 /// The bytes of a token: text where they are UTF-8, a list of numbers where they are not.
 #[derive(Serialize)]
@@ -31,12 +31,12 @@ impl Piece<'_> {
 /// Turns standard input, byte for byte, into token ids.
 pub fn tokenize(args: &TokenizeArgs) -> Result<(), Failure> {
     let tokenizer = tokenizer(&args.model)?;
-    let text = read_text(&mut io::stdin().lock())?;
+    let text = read_bytes(&mut io::stdin().lock())?;
     let options = Encode {
         add_special: !args.no_special,
         parse_special: args.parse_special,
     };
-    let tokens = tokenizer.encode(&text, options);
+    let tokens = tokenizer.encode_bytes(&text, options);
     let mut output = Output::new();
     if args.json {
         let pieces: Vec<Piece> = tokens
