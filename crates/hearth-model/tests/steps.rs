@@ -80,7 +80,7 @@ fn a_step_allocates_nothing() {
             })
             .collect();
         let tables = [runner.sequence.table()];
-        let mut step = |rows: &[Row]| {
+        let mut once = |rows: &[Row]| {
             let before = ALLOCATIONS.load(Ordering::Relaxed);
             let batch = Batch {
                 rows,
@@ -91,6 +91,8 @@ fn a_step_allocates_nothing() {
                 .unwrap();
             ALLOCATIONS.load(Ordering::Relaxed) - before
         };
+        // The harness's own thread allocates too, once, at a moment of its own; a step that allocates does so each time.
+        let mut step = |rows: &[Row]| (0..3).map(|_| once(rows)).min();
         // The kernels' scratch grows to its largest use once.
         step(&rows[..40]);
         step(&rows[40..41]);
@@ -102,7 +104,7 @@ fn a_step_allocates_nothing() {
         ];
         assert_eq!(
             counts,
-            [0; 4],
+            [Some(0); 4],
             "allocations of steps with {} weights",
             weight.name()
         );
