@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 /// Run open-weight language models on your own computer.
 #[derive(Debug, Parser)]
@@ -72,7 +72,7 @@ const MODEL_HELP: &str =
         hearth run spark                              chat; Ctrl-D leaves"
 )]
 pub struct RunArgs {
-    #[arg(help = MODEL_HELP)]
+    #[arg(help = MODEL_HELP, value_hint = ValueHint::FilePath)]
     pub model: OsString,
 
     /// What to say; text from standard input is added after a blank line. Without either: a chat
@@ -190,7 +190,7 @@ pub enum KvArg {
 /// `hearth show`
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    #[arg(help = MODEL_HELP)]
+    #[arg(help = MODEL_HELP, value_hint = ValueHint::FilePath)]
     pub model: OsString,
 
     /// Also print the plan: the operations of one step, in order
@@ -214,7 +214,7 @@ pub struct ShowArgs {
         pp is reading a prompt (many tokens per step), tg is writing (one token per step)."
 )]
 pub struct BenchArgs {
-    #[arg(help = MODEL_HELP)]
+    #[arg(help = MODEL_HELP, value_hint = ValueHint::FilePath)]
     pub model: OsString,
 
     /// Tokens of the prompt that is read; 0 skips this part
@@ -251,7 +251,7 @@ pub struct BenchArgs {
 #[derive(Debug, Args)]
 #[command(allow_negative_numbers = true)]
 pub struct LogitsArgs {
-    #[arg(help = MODEL_HELP)]
+    #[arg(help = MODEL_HELP, value_hint = ValueHint::FilePath)]
     pub model: OsString,
 
     /// Token ids, separated by commas: 1,2,3
@@ -273,7 +273,7 @@ pub struct LogitsArgs {
 /// `hearth tokenize`
 #[derive(Debug, Args)]
 pub struct TokenizeArgs {
-    #[arg(help = MODEL_HELP)]
+    #[arg(help = MODEL_HELP, value_hint = ValueHint::FilePath)]
     pub model: OsString,
 
     /// Do not add the special tokens that the model puts around a text
@@ -293,7 +293,7 @@ pub struct TokenizeArgs {
 #[derive(Debug, Args)]
 #[command(allow_negative_numbers = true)]
 pub struct DetokenizeArgs {
-    #[arg(help = MODEL_HELP)]
+    #[arg(help = MODEL_HELP, value_hint = ValueHint::FilePath)]
     pub model: OsString,
 
     /// Token ids, separated by commas: 1,2,3

@@ -1,8 +1,11 @@
 //! Where a prompt comes from: the argument, standard input, or both.
 
 use std::io::{self, IsTerminal, Read};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use crate::failure::Failure;
+use crate::printer;
 
 /// What the user wants to say.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,13 +25,31 @@ pub fn gather(argument: Option<String>) -> Result<Prompt, Failure> {
             None => Ok(Prompt::Chat),
         };
     }
+    let waiting = argument.is_some().then(note_when_waiting);
     let piped = read_text(&mut stdin.lock())?;
+    drop(waiting);
     // The line break that every command prints at its end is not part of what it says.
     let piped = piped.strip_suffix('\n').map_or(piped.as_str(), |text| {
         text.strip_suffix('\r').unwrap_or(text)
     });
     once(join(argument, piped))
 }
+
+/// Says after a moment what `hearth run MODEL "prompt"` waits for: a script may start it with an input that nobody ends.
+fn note_when_waiting() -> mpsc::Sender<()> {
+    let (reading, read) = mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        if read.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            printer::note(
+                "Waiting for the end of standard input, which is part of the prompt; '</dev/null' gives none.",
+            );
+        }
+    });
+    reading
+}
+
+/// How long standard input may take before a word about it.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 fn join(argument: Option<String>, piped: &str) -> String {
     match argument {

@@ -234,6 +234,11 @@ fn show_for_people_and_for_programs() {
         "--json",
         "--plan",
     ])));
+    assert!(object["runs"]["n_ctx"].is_u64(), "{}", object["runs"]);
+    assert_eq!(
+        object["n_tensors"],
+        object["tensors"].as_array().unwrap().len()
+    );
     assert_eq!(object["metadata"]["general.architecture"], "llama");
     assert!(
         object["metadata"]["tokenizer.ggml.tokens"]

@@ -15,7 +15,13 @@ const HELP: &str = "/help    this list\n/reset   forget the conversation and sta
 
 /// Greets and talks until the user leaves.
 pub fn run(system: Option<String>, mut conversation: Conversation) -> Result<(), Failure> {
-    greet();
+    if conversation.has_template() {
+        greet();
+    } else {
+        printer::note(
+            "This model has no chat template: each line is completed by itself, and nothing is remembered. Ctrl-D leaves.",
+        );
+    }
     talk(system, &mut conversation)
 }
 
@@ -94,7 +100,9 @@ fn turn(
         Err(failure @ Failure::Reported(_)) => {
             messages.truncate(n_before);
             failure.print();
-            printer::note("/reset starts a new conversation.");
+            if conversation.has_template() {
+                printer::note("/reset starts a new conversation.");
+            }
             Ok(())
         }
         Err(failure) => Err(failure),

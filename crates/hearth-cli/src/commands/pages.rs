@@ -29,6 +29,7 @@ pub fn man() -> Result<(), Failure> {
         man.render_synopsis_section(&mut page)?;
         man.render_description_section(&mut page)?;
         man.render_options_section(&mut page)?;
+        man.render_extra_section(&mut page)?;
     }
     print(&page)
 }

@@ -47,7 +47,6 @@ fn summary(output: &mut Output, reference: &ModelRef, gguf: &Arc<Gguf>) -> Resul
         1 => String::new(),
         n => format!(" in {n} files"),
     };
-    let elements: u64 = gguf.tensors().iter().map(TensorInfo::n_elements).sum();
     let text = |key: &str| gguf.metadata().get_str(key).ok().flatten().map(one_line);
     let mut lines = vec![
         (
@@ -63,23 +62,46 @@ fn summary(output: &mut Output, reference: &ModelRef, gguf: &Arc<Gguf>) -> Resul
             format!(
                 "{} with {:.1} million weights; --tensors lists them",
                 gguf.tensors().len(),
-                elements as f64 / 1e6
+                n_weights(gguf) as f64 / 1e6
             ),
         ),
         ("types", types(gguf)),
     ];
     lines.splice(1..1, text("general.name").map(|name| ("name", name)));
-    lines.push(match Model::load(gguf.clone(), ModelOptions::default()) {
-        Ok(model) => (
-            "runs",
-            format!("yes, with a context of up to {} tokens", model.n_ctx()),
-        ),
-        Err(error) => ("runs", format!("no: {}", one_line(&error.to_string()))),
-    });
+    let verdict = match Runs::of(gguf) {
+        Runs::Yes { n_ctx } => format!("yes, with a context of up to {n_ctx} tokens"),
+        Runs::No { reason } => format!("no: {}", one_line(&reason)),
+    };
+    lines.push(("runs", verdict));
     for (label, value) in lines {
         output.line(format!("{} {value}", bold(&format!("{label:<10}"))))?;
     }
     Ok(())
+}
+
+/// Whether this version can run the file.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Runs {
+    Yes { n_ctx: usize },
+    No { reason: String },
+}
+
+impl Runs {
+    fn of(gguf: &Arc<Gguf>) -> Runs {
+        match Model::load(gguf.clone(), ModelOptions::default()) {
+            Ok(model) => Runs::Yes {
+                n_ctx: model.n_ctx(),
+            },
+            Err(error) => Runs::No {
+                reason: error.to_string(),
+            },
+        }
+    }
+}
+
+fn n_weights(gguf: &Gguf) -> u64 {
+    gguf.tensors().iter().map(TensorInfo::n_elements).sum()
 }
 
 /// Weight types by their share of the bytes, largest first.
@@ -151,6 +173,10 @@ struct Everything<'a> {
     files: usize,
     gguf_version: u32,
     alignment: u64,
+    n_tensors: usize,
+    n_weights: u64,
+    /// The context it runs with, or the reason why it does not.
+    runs: Runs,
     metadata: Metadata<'a>,
     tensors: Vec<Tensor<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -166,7 +192,11 @@ struct Tensor<'a> {
     bytes: u64,
 }
 
-fn everything<'a>(reference: &ModelRef, gguf: &'a Gguf, plan: Option<&'a str>) -> Everything<'a> {
+fn everything<'a>(
+    reference: &ModelRef,
+    gguf: &'a Arc<Gguf>,
+    plan: Option<&'a str>,
+) -> Everything<'a> {
     let tensor = |tensor: &'a TensorInfo| Tensor {
         name: &tensor.name,
         shape: &tensor.shape,
@@ -179,6 +209,9 @@ fn everything<'a>(reference: &ModelRef, gguf: &'a Gguf, plan: Option<&'a str>) -
         files: gguf.n_files(),
         gguf_version: gguf.version(),
         alignment: gguf.alignment(),
+        n_tensors: gguf.tensors().len(),
+        n_weights: n_weights(gguf),
+        runs: Runs::of(gguf),
         metadata: Metadata(gguf.metadata()),
         tensors: gguf.tensors().iter().map(tensor).collect(),
         plan,

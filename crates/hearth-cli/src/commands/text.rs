@@ -154,9 +154,16 @@ fn split_context(mut input: Value) -> Result<(Value, Option<Timestamp>), Failure
     };
     let context = input
         .get_mut("context")
-        .filter(|context| context.is_object())
-        .map(Value::take);
-    Ok((context.unwrap_or(input), now))
+        .map_or_else(Value::default, Value::take);
+    let context = if context.is_null() { input } else { context };
+    if !context.is_object() {
+        return Err(
+            Failure::input("the context on standard input is not a JSON object").hint(
+                "give an object such as {\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}",
+            ),
+        );
+    }
+    Ok((context, now))
 }
 
 #[cfg(test)]
@@ -171,6 +178,8 @@ mod tests {
         let wrapped = json!({ "context": bare, "now": "2026-01-15T09:30:00" });
         assert_eq!(split_context(wrapped).unwrap(), (bare, Some(moment)));
         assert!(split_context(json!({ "now": "yesterday" })).is_err());
+        assert!(split_context(json!({ "context": "Hello" })).is_err());
+        assert!(split_context(json!([1])).is_err());
     }
 
     #[test]
