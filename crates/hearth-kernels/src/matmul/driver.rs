@@ -3,45 +3,23 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-#[cfg(target_arch = "x86_64")]
-use super::avx512;
-use super::{MatmulJob, Matrix, OutRows, RowKernel, RowTask, row_kernel};
+use super::acts::{Acts, Needs, Streams};
+use super::{MatmulJob, OutRows, RowKernel, RowTask, row_kernel};
 use crate::Kernels;
-use crate::activation::{self, A32Block, A256Block, ActBatch};
-#[cfg(target_arch = "x86_64")]
-use crate::activation::{Stream32, Stream256};
-#[cfg(target_arch = "x86_64")]
-use crate::cpu::{Avx512, Isa};
-use crate::disjoint::Disjoint;
-use crate::quant::ActFormat;
-#[cfg(target_arch = "x86_64")]
-use crate::quant::WeightType;
+use crate::activation::ActBatch;
 use crate::team::Worker;
 
 /// Up to this many tokens, kernels read the matrix in address order and chunks are measured in bytes.
 pub(crate) const STREAM_TOKENS: usize = 4;
 
-/// From this many tokens on, quantising the input is worth a fork of its own.
-const FORK_TOKENS: usize = 16;
-
-/// Tokens that one claim quantises.
-const QUANTIZE_CHUNK: usize = 8;
-
 /// What every product writes for a token whose activations are not all finite.
 const CANONICAL_NAN: f32 = f32::from_bits(0x7fc0_0000);
 
 /// Memory that products reuse from call to call, so that a step allocates nothing once it has seen its largest shapes.
-///
-/// Activations keep the length of the largest call: the present one uses, and overwrites, the first of them.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    a32: Vec<A32Block>,
-    a256: Vec<A256Block>,
-    #[cfg(target_arch = "x86_64")]
-    stream256: Stream256,
-    #[cfg(target_arch = "x86_64")]
-    stream32: Stream32,
-    is_finite: Vec<bool>,
+    acts: Acts,
+    streams: Streams,
     chunks: Vec<Chunk>,
     kernels: Vec<RowKernel>,
     outs: Vec<SharedOut>,
@@ -117,38 +95,24 @@ impl Kernels {
         if n_tokens == 0 {
             return;
         }
-        let n_acts = NumActs::of(jobs, n_tokens, n_cols);
-        self.quantize(scratch, input, n_tokens, n_acts);
+        let types = jobs.iter().map(|job| job.weight.weight_type());
+        let needs = Needs::of(types.clone());
+        scratch.acts.quantize(self, needs, input, n_tokens);
+        let Scratch { acts, streams, .. } = scratch;
+        streams.fill(self.isa(), types, acts, 0..n_tokens);
         scratch.plan(self, n_tokens, jobs);
         let Scratch {
-            a32,
-            a256,
-            is_finite,
+            acts,
+            streams,
             chunks,
             kernels,
             outs,
             threads,
-            ..
         } = scratch;
-        let (a32, a256) = (&a32[..n_acts.a32], &a256[..n_acts.a256]);
-        #[cfg(target_arch = "x86_64")]
-        let streamed = |format| is_streamed(self.isa(), n_tokens, jobs, format);
-        let acts = ActBatch {
-            n_tokens,
-            n_cols,
-            input,
-            a32,
-            a256,
-            #[cfg(target_arch = "x86_64")]
-            stream256: streamed(ActFormat::A256)
-                .map(|token| scratch.stream256.fill(token, a256, n_tokens)),
-            #[cfg(target_arch = "x86_64")]
-            stream32: streamed(ActFormat::A32).map(|_| scratch.stream32.fill(a32, n_tokens)),
-        };
         let jobs: &[MatmulJob<'_>] = jobs;
         let run = Run {
-            acts,
-            is_finite,
+            acts: acts.batch(0..n_tokens, input, streams),
+            is_finite: acts.is_finite(0..n_tokens),
             chunks,
             kernels,
             outs,
@@ -161,52 +125,6 @@ impl Kernels {
             run.work(worker, &mut scratch);
         });
         equalize(threads);
-    }
-
-    /// Fills the activation formats that the jobs need.
-    fn quantize(&self, scratch: &mut Scratch, input: &[f32], n_tokens: usize, n_acts: NumActs) {
-        grow(&mut scratch.a32, n_acts.a32, A32Block::ZERO);
-        grow(&mut scratch.a256, n_acts.a256, A256Block::ZERO);
-        scratch.is_finite.resize(n_tokens, true);
-        let (n_a32, n_a256) = (n_acts.a32 / n_tokens, n_acts.a256 / n_tokens);
-        let n_cols = input.len() / n_tokens;
-        let a32 = Disjoint::new(&mut scratch.a32);
-        let a256 = Disjoint::new(&mut scratch.a256);
-        let is_finite = Disjoint::new(&mut scratch.is_finite);
-        let quantize = |token: usize| {
-            let row = &input[token * n_cols..][..n_cols];
-            let finite = activation::is_finite(row);
-            let element = |i: usize| i * n_tokens + token..i * n_tokens + token + 1;
-            // SAFETY: each token is quantised by one thread, and these elements are the token's alone.
-            unsafe { is_finite.part(token..token + 1).fill(finite) };
-            for i in 0..n_a32 {
-                // SAFETY: as above.
-                let block = unsafe { &mut a32.part(element(i))[0] };
-                *block = match finite {
-                    true => activation::quantize_a32(self.isa(), &row.as_chunks().0[i]),
-                    false => A32Block::ZERO,
-                };
-            }
-            for i in 0..n_a256 {
-                // SAFETY: as above.
-                let block = unsafe { &mut a256.part(element(i))[0] };
-                match finite {
-                    true => activation::quantize_a256(self.isa(), &row.as_chunks().0[i], block),
-                    false => *block = A256Block::ZERO,
-                }
-            }
-        };
-        if n_tokens < FORK_TOKENS {
-            (0..n_tokens).for_each(quantize);
-        } else {
-            self.team()
-                .run(n_tokens.div_ceil(QUANTIZE_CHUNK), |worker| {
-                    while let Some(chunk) = worker.claim() {
-                        let start = chunk * QUANTIZE_CHUNK;
-                        (start..(start + QUANTIZE_CHUNK).min(n_tokens)).for_each(&quantize);
-                    }
-                });
-        }
     }
 }
 
@@ -225,7 +143,7 @@ impl Scratch {
             self.kernels
                 .push(row_kernel(kernels.isa(), job.weight.weight_type()));
             self.outs.push(SharedOut(job.out.as_mut_ptr()));
-            let step = chunk_rows(&job.weight, n_tokens, total_bytes, n_threads);
+            let step = chunk_rows(job.weight.row_bytes(), n_tokens, total_bytes, n_threads);
             let rows = job.weight.rows();
             let starts = (0..rows).step_by(step);
             self.chunks.extend(starts.map(|start| Chunk {
@@ -253,44 +171,6 @@ fn check_lengths(input: &[f32], n_tokens: usize, n_cols: usize, jobs: &[MatmulJo
     }
 }
 
-/// Blocks of activations that the jobs of a call need, all tokens together.
-#[derive(Debug, Clone, Copy)]
-struct NumActs {
-    a32: usize,
-    a256: usize,
-}
-
-impl NumActs {
-    fn of(jobs: &[MatmulJob<'_>], n_tokens: usize, n_cols: usize) -> NumActs {
-        let needed = |format, block_len| {
-            let mut jobs = jobs.iter();
-            match jobs.any(|job| job.weight.weight_type().activations() == format) {
-                true => n_cols / block_len * n_tokens,
-                false => 0,
-            }
-        };
-        NumActs {
-            a32: needed(ActFormat::A32, 32),
-            a256: needed(ActFormat::A256, 256),
-        }
-    }
-}
-
-/// Whether a kernel of the call reads these activations in the order for streaming: few tokens, and a job for which the level
-/// that streams has a kernel of its own. The token is what says that it is this level.
-#[cfg(target_arch = "x86_64")]
-fn is_streamed(
-    isa: Isa,
-    n_tokens: usize,
-    jobs: &[MatmulJob<'_>],
-    format: ActFormat,
-) -> Option<Avx512> {
-    let Isa::Avx512(token) = isa else { return None };
-    let reads = |ty: WeightType| ty.activations() == format && avx512::kernel(ty).is_some();
-    let mut jobs = jobs.iter();
-    (n_tokens <= STREAM_TOKENS && jobs.any(|job| reads(job.weight.weight_type()))).then_some(token)
-}
-
 /// Gives every thread as much memory as the one that needed most: which thread met the largest chunk is chance, and a later
 /// call of the same shapes must not have to allocate because another one meets it.
 fn equalize(threads: &mut [Mutex<ThreadScratch>]) {
@@ -310,8 +190,13 @@ fn get_mut(scratch: &mut Mutex<ThreadScratch>) -> &mut ThreadScratch {
 ///
 /// Few tokens: bytes count, enough per chunk that the hardware's own prefetcher gets going, few enough that threads finish
 /// together. Many: one panel, whose unpacked form and outputs fit the cache.
-fn chunk_rows(weight: &Matrix<'_>, n_tokens: usize, total_bytes: usize, n_threads: usize) -> usize {
-    let by_bytes = |target: usize| (target / weight.row_bytes().max(1)).max(16) / 16 * 16;
+pub(crate) fn chunk_rows(
+    row_bytes: usize,
+    n_tokens: usize,
+    total_bytes: usize,
+    n_threads: usize,
+) -> usize {
+    let by_bytes = |target: usize| (target / row_bytes.max(1)).max(16) / 16 * 16;
     match n_tokens {
         0..=STREAM_TOKENS => by_bytes((total_bytes / (n_threads * 6)).clamp(24 << 10, 256 << 10)),
         5..=32 => by_bytes((total_bytes / (n_threads * 4)).clamp(16 << 10, 128 << 10)),
@@ -362,14 +247,14 @@ impl Run<'_> {
         };
         // SAFETY: the kernel comes from the table of an `Isa`, which exists only where the processor has its features.
         unsafe { self.kernels[chunk.job](&task, &mut out, scratch) };
-        for (token, _) in self
-            .is_finite
-            .iter()
-            .enumerate()
-            .filter(|(_, finite)| !**finite)
-        {
-            out.token(token).fill(CANONICAL_NAN);
-        }
+        spoil(&mut out, self.is_finite);
+    }
+}
+
+/// Gives tokens with an activation that is not finite the canonical NaN.
+pub(crate) fn spoil(out: &mut OutRows, is_finite: &[bool]) {
+    for (token, _) in is_finite.iter().enumerate().filter(|(_, finite)| !**finite) {
+        out.token(token).fill(CANONICAL_NAN);
     }
 }
 

@@ -11,6 +11,7 @@ use crate::cpu::Isa;
 use crate::error::KernelError;
 use crate::quant::{ActFormat, WeightType};
 
+pub(crate) mod acts;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]

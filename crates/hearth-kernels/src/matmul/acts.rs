@@ -1,0 +1,258 @@
+//! Activations of a call in every format that its weights need.
+//!
+//! Each row of the input is quantised once and written where the kernels want it: one batch of all tokens, or several groups
+//! of them, among which a row may occur more than once.
+
+use std::ops::Range;
+
+#[cfg(target_arch = "x86_64")]
+use super::avx512;
+#[cfg(target_arch = "x86_64")]
+use super::driver::STREAM_TOKENS;
+use super::driver::grow;
+use crate::Kernels;
+use crate::activation::{self, A32Block, A256Block, ActBatch};
+#[cfg(target_arch = "x86_64")]
+use crate::activation::{Stream32, Stream256};
+use crate::cpu::Isa;
+use crate::disjoint::Disjoint;
+use crate::quant::{ActFormat, WeightType};
+
+/// From this many rows on, quantising the input is worth a fork of its own.
+const FORK_ROWS: usize = 16;
+
+/// Rows that one claim quantises.
+const QUANTIZE_CHUNK: usize = 8;
+
+/// Where a row of the input goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    /// The group's first row, all groups counted through.
+    pub first: usize,
+    /// Rows of the group.
+    pub len: usize,
+    /// Which of them this is.
+    pub index: usize,
+}
+
+/// Which formats the weights of a call ask for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Needs {
+    a32: bool,
+    a256: bool,
+}
+
+impl Needs {
+    pub fn of(types: impl Iterator<Item = WeightType> + Clone) -> Needs {
+        let any = |format| types.clone().any(|ty| ty.activations() == format);
+        Needs {
+            a32: any(ActFormat::A32),
+            a256: any(ActFormat::A256),
+        }
+    }
+}
+
+/// Quantised rows. Buffers keep the length of the largest call; the present one
+/// uses, and overwrites, the first elements.
+#[derive(Debug, Default)]
+pub(crate) struct Acts {
+    n_cols: usize,
+    /// Blocks of a row; 0 when no weight needs them.
+    n_a32: usize,
+    n_a256: usize,
+    /// Groups one after the other, each `[n_a32, len]`.
+    a32: Vec<A32Block>,
+    /// Groups one after the other, each `[n_a256, len]`.
+    a256: Vec<A256Block>,
+    is_finite: Vec<bool>,
+}
+
+impl Acts {
+    /// Rows of `input`, `[n_tokens, n_cols]`, as one group.
+    pub fn quantize(&mut self, kernels: &Kernels, needs: Needs, input: &[f32], n_tokens: usize) {
+        self.quantize_to(kernels, needs, input, n_tokens, n_tokens, |index| {
+            std::iter::once(Place {
+                first: 0,
+                len: n_tokens,
+                index,
+            })
+        });
+    }
+
+    /// Rows of `input`, `[n_tokens, n_cols]`, each to all its `places`. Every one of `n_rows` places is named exactly once.
+    pub fn quantize_to<P: Iterator<Item = Place>>(
+        &mut self,
+        kernels: &Kernels,
+        needs: Needs,
+        input: &[f32],
+        n_tokens: usize,
+        n_rows: usize,
+        places: impl Fn(usize) -> P + Sync,
+    ) {
+        let n_cols = input.len() / n_tokens;
+        self.resize(needs, n_cols, n_rows);
+        let store = Store {
+            isa: kernels.isa(),
+            n_a32: self.n_a32,
+            n_a256: self.n_a256,
+            a32: Disjoint::new(&mut self.a32),
+            a256: Disjoint::new(&mut self.a256),
+            is_finite: Disjoint::new(&mut self.is_finite),
+        };
+        // SAFETY: every place is named once, so these elements are this row's alone.
+        let quantize = |token: usize| unsafe {
+            store.write(&input[token * n_cols..][..n_cols], || places(token));
+        };
+        if n_tokens < FORK_ROWS {
+            (0..n_tokens).for_each(quantize);
+        } else {
+            let n_chunks = n_tokens.div_ceil(QUANTIZE_CHUNK);
+            kernels.team().run(n_chunks, |worker| {
+                while let Some(chunk) = worker.claim() {
+                    let start = chunk * QUANTIZE_CHUNK;
+                    (start..(start + QUANTIZE_CHUNK).min(n_tokens)).for_each(&quantize);
+                }
+            });
+        }
+    }
+
+    fn resize(&mut self, needs: Needs, n_cols: usize, n_rows: usize) {
+        self.n_cols = n_cols;
+        self.n_a32 = if needs.a32 { n_cols / 32 } else { 0 };
+        self.n_a256 = if needs.a256 { n_cols / 256 } else { 0 };
+        grow(&mut self.a32, self.n_a32 * n_rows, A32Block::ZERO);
+        grow(&mut self.a256, self.n_a256 * n_rows, A256Block::ZERO);
+        grow(&mut self.is_finite, n_rows, true);
+    }
+
+    /// Whether every activation of each row of a group is finite.
+    pub fn is_finite(&self, group: Range<usize>) -> &[bool] {
+        &self.is_finite[group]
+    }
+
+    /// A group as kernels take it. `input` is its `[len, n_cols]` floats, which nobody reads unless a weight is float.
+    pub fn batch<'a>(
+        &'a self,
+        group: Range<usize>,
+        input: &'a [f32],
+        streams: &'a Streams,
+    ) -> ActBatch<'a> {
+        let blocks = |n: usize| group.start * n..group.end * n;
+        ActBatch {
+            n_tokens: group.len(),
+            n_cols: self.n_cols,
+            input,
+            a32: &self.a32[blocks(self.n_a32)],
+            a256: &self.a256[blocks(self.n_a256)],
+            #[cfg(target_arch = "x86_64")]
+            stream256: streams.is_256.then_some(&streams.stream256),
+            #[cfg(target_arch = "x86_64")]
+            stream32: streams.is_32.then_some(&streams.stream32),
+        }
+    }
+}
+
+/// The buffers while threads fill them.
+struct Store<'a> {
+    isa: Isa,
+    n_a32: usize,
+    n_a256: usize,
+    a32: Disjoint<'a, A32Block>,
+    a256: Disjoint<'a, A256Block>,
+    is_finite: Disjoint<'a, bool>,
+}
+
+impl Store<'_> {
+    /// Quantises a row to its places.
+    ///
+    /// # Safety
+    /// No other thread writes to these places.
+    unsafe fn write<P: Iterator<Item = Place>>(&self, row: &[f32], places: impl Fn() -> P) {
+        let finite = activation::is_finite(row);
+        for at in places().map(|place| place.first + place.index) {
+            // SAFETY: the caller's promise, here and below.
+            unsafe { self.is_finite.part(at..at + 1).fill(finite) };
+        }
+        let element = |place: Place, n: usize, i: usize| {
+            let at = place.first * n + i * place.len + place.index;
+            at..at + 1
+        };
+        for i in 0..self.n_a32 {
+            let block = match finite {
+                true => activation::quantize_a32(self.isa, &row.as_chunks().0[i]),
+                false => A32Block::ZERO,
+            };
+            for place in places() {
+                // SAFETY: as above.
+                unsafe { self.a32.part(element(place, self.n_a32, i))[0] = block };
+            }
+        }
+        for i in 0..self.n_a256 {
+            let element = |place| element(place, self.n_a256, i);
+            let mut places = places();
+            let Some(first) = places.next() else { return };
+            // SAFETY: as above.
+            let block = unsafe { &mut self.a256.part(element(first))[0] };
+            match finite {
+                true => activation::quantize_a256(self.isa, &row.as_chunks().0[i], block),
+                false => *block = A256Block::ZERO,
+            }
+            for place in places {
+                // SAFETY: as above.
+                unsafe { self.a256.part(element(place))[0] = *block };
+            }
+        }
+    }
+}
+
+/// What the kernels of a level read for few tokens instead of the plain blocks.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    #[cfg(target_arch = "x86_64")]
+    is_256: bool,
+    #[cfg(target_arch = "x86_64")]
+    stream256: Stream256,
+    #[cfg(target_arch = "x86_64")]
+    is_32: bool,
+    #[cfg(target_arch = "x86_64")]
+    stream32: Stream32,
+}
+
+impl Streams {
+    /// Prepares a group for weights of these types, where the level has such kernels for so few tokens.
+    #[cfg(target_arch = "x86_64")]
+    pub fn fill(
+        &mut self,
+        isa: Isa,
+        types: impl Iterator<Item = WeightType>,
+        acts: &Acts,
+        group: Range<usize>,
+    ) {
+        (self.is_256, self.is_32) = (false, false);
+        let Isa::Avx512(token) = isa else { return };
+        if group.len() > STREAM_TOKENS {
+            return;
+        }
+        for ty in types.filter(|ty| avx512::kernel(*ty).is_some()) {
+            match ty.activations() {
+                ActFormat::A32 => self.is_32 = true,
+                ActFormat::A256 => self.is_256 = true,
+                ActFormat::Float => {}
+            }
+        }
+        let blocks = |n: usize| group.start * n..group.end * n;
+        if self.is_256 {
+            let a256 = &acts.a256[blocks(acts.n_a256)];
+            self.stream256.fill(token, a256, group.len());
+        }
+        if self.is_32 {
+            let a32 = &acts.a32[blocks(acts.n_a32)];
+            self.stream32.fill(a32, group.len());
+        }
+    }
+
+    /// No level of this architecture has such kernels.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub fn fill(&mut self, _: Isa, _: impl Iterator<Item = WeightType>, _: &Acts, _: Range<usize>) {
+    }
+}
