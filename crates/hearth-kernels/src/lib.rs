@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 
 mod activation;
 pub mod attention;
+mod ceiling;
 mod cpu;
 mod disjoint;
 mod elementwise;
