@@ -39,6 +39,7 @@ mod model;
 pub mod plan;
 mod registry;
 mod state;
+mod work;
 
 pub use error::{ModelError, PoolError, StepError};
 pub use executor::{Batch, Executor, ExecutorLimits, Logits, Observed, OpTime, Row};
@@ -47,3 +48,4 @@ pub use model::{Model, ModelOptions};
 pub use plan::Plan;
 pub use registry::supported_families;
 pub use state::{PageId, PageLayout, PagePool, Sequence};
+pub use work::Work;

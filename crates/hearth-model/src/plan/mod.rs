@@ -107,6 +107,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether a buffer holds only the rows whose logits are wanted.
+    pub(crate) fn is_wanted(&self, id: BufferId) -> bool {
+        self.buffers[id.index()].rows == Rows::Wanted
+    }
+
     /// The positions back, at most, that any layer looks, if every layer has a window.
     pub fn window(&self) -> Option<u32> {
         let mut widest = 0;
