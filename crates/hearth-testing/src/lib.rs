@@ -1,5 +1,6 @@
 //! Helpers for the tests of the other crates; never a dependency of what is shipped.
 
+pub mod bench_model;
 pub mod golden;
 pub mod hostile;
 pub mod peak;

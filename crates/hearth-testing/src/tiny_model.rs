@@ -292,10 +292,10 @@ fn vocabulary() -> Vec<(String, Value)> {
 }
 
 /// SplitMix64, seeded by a number and a name so that tensors do not depend on their order.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn new(seed: u64, name: &str) -> Self {
+    pub(crate) fn new(seed: u64, name: &str) -> Self {
         // FNV-1a
         let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| {
             (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
@@ -312,13 +312,18 @@ impl Random {
     }
 
     /// Uniform in (-1, 1).
-    fn signed(&mut self) -> f32 {
+    pub(crate) fn signed(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
     }
 }
 
 /// `n` weights of a type, of a size that keeps a product of `cols` inputs near that of its input.
-fn random_weights(ty: TensorType, n: usize, cols: usize, random: &mut Random) -> Vec<u8> {
+pub(crate) fn random_weights(
+    ty: TensorType,
+    n: usize,
+    cols: usize,
+    random: &mut Random,
+) -> Vec<u8> {
     let size = 1.7 / (cols as f32).sqrt();
     match ty {
         TensorType::F32 => (0..n)
