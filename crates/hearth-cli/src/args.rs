@@ -210,8 +210,16 @@ pub struct ShowArgs {
 #[derive(Debug, Args)]
 #[command(
     allow_negative_numbers = true,
-    after_help = "The prompt is random tokens from a fixed seed, so speeds of two machines can be compared.\n\
-        pp is reading a prompt (many tokens per step), tg is writing (one token per step)."
+    after_help = "The tokens are random, from a fixed seed, so the speeds of two machines or versions can be compared.\n\
+        Reading a prompt (pp) is bound by arithmetic, writing (tg) by memory: every written token reads the whole model \
+        once. '% of limit' compares with the same work at the best rates that this machine reaches in plain loops, \
+        measured in the same run.\n\nExamples:\n  \
+        hearth bench model.gguf                          read 512 tokens, write 64\n  \
+        hearth bench model.gguf -d 4096                  the same with 4096 tokens already in the context\n  \
+        hearth bench model.gguf --batch 8,32 -p 128      8 and 32 conversations at once\n  \
+        hearth bench model.gguf --ops                    where the time goes\n  \
+        hearth bench model.gguf --json > before.json     keep the figures, and later:\n  \
+        hearth bench model.gguf --compare before.json    what has changed since"
 )]
 pub struct BenchArgs {
     #[arg(help = MODEL_HELP, value_hint = ValueHint::FilePath)]
@@ -222,7 +230,8 @@ pub struct BenchArgs {
         short = 'p',
         long = "prompt-tokens",
         value_name = "N",
-        default_value_t = 512
+        default_value_t = 512,
+        value_parser = parse_bench_tokens
     )]
     pub prompt_tokens: usize,
 
@@ -231,13 +240,39 @@ pub struct BenchArgs {
         short = 'n',
         long = "new-tokens",
         value_name = "N",
-        default_value_t = 64
+        default_value_t = 64,
+        value_parser = parse_bench_tokens
     )]
     pub new_tokens: usize,
 
+    /// Tokens that are in the context already when measuring begins: long conversations are slower
+    #[arg(short = 'd', long, value_name = "N", default_value_t = 0, value_parser = parse_bench_tokens)]
+    pub depth: usize,
+
+    /// Measure N sequences together instead of one, each reading -p tokens and then writing -n; several
+    /// numbers, separated by commas, are measured one after the other
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = parse_batch)]
+    pub batch: Vec<NonZeroUsize>,
+
+    /// With --batch: prompts of different lengths, from half of -p to one and a half times as much
+    #[arg(long, requires = "batch")]
+    pub ragged: bool,
+
+    /// With --batch: while the sequences write, every step also reads N tokens of another prompt
+    #[arg(long, value_name = "N", requires = "batch", value_parser = parse_chunk)]
+    pub beside: Option<NonZeroUsize>,
+
     /// Repetitions after a warm-up run; the median and the spread are reported
-    #[arg(long, value_name = "R", default_value = "3", value_parser = parse_positive)]
+    #[arg(long, value_name = "R", default_value = "3", value_parser = parse_reps)]
     pub reps: NonZeroUsize,
+
+    /// Also show how much time each kind of operation takes, in one more run
+    #[arg(long)]
+    pub ops: bool,
+
+    /// Show ratios to the figures in FILE, written by --json for the same model and the same work
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub compare: Option<PathBuf>,
 
     #[command(flatten)]
     pub compute: ComputeArgs,
@@ -355,6 +390,30 @@ fn parse_chunk(text: &str) -> Result<NonZeroUsize, String> {
     match parse_positive(text)? {
         n if n.get() <= 16_384 => Ok(n),
         _ => Err("more than 16384 tokens per step".into()),
+    }
+}
+
+/// The rows of all steps are laid out before measuring: this bounds their memory.
+fn parse_bench_tokens(text: &str) -> Result<usize, String> {
+    match parse_number(text, "a whole number")? {
+        n if n <= 1 << 20 => Ok(n),
+        _ => Err("more than 1048576 tokens".into()),
+    }
+}
+
+/// Far above what any processor can serve.
+fn parse_batch(text: &str) -> Result<NonZeroUsize, String> {
+    match parse_positive(text)? {
+        n if n.get() <= 1024 => Ok(n),
+        _ => Err("more than 1024 sequences".into()),
+    }
+}
+
+/// All times are kept for the median.
+fn parse_reps(text: &str) -> Result<NonZeroUsize, String> {
+    match parse_positive(text)? {
+        n if n.get() <= 100_000 => Ok(n),
+        _ => Err("more than 100000 repetitions".into()),
     }
 }
 

@@ -6,28 +6,7 @@ mod support;
 use std::process::{Command, Output};
 
 use hearth_gguf::Value;
-use support::{TempFile, hearth, run_with_input, tiny_model, with_integer_weights};
-
-/// Checks the form, and that error and hint say what they must.
-fn refused(output: &Output, error: &str, hint: &str) {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<&str> = stderr.lines().collect();
-    assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(
-        output.stdout.is_empty(),
-        "data on standard output: {}",
-        String::from_utf8_lossy(&output.stdout)
-    );
-    assert_eq!(lines.len(), 2, "not two lines:\n{stderr}");
-    assert!(
-        lines[0].starts_with("error: ") && lines[0].contains(error),
-        "expected '{error}' in:\n{stderr}"
-    );
-    assert!(
-        lines[1].starts_with("hint: ") && lines[1].contains(hint),
-        "expected '{hint}' in:\n{stderr}"
-    );
-}
+use support::{TempFile, hearth, refused, run_with_input, tiny_model, with_integer_weights};
 
 fn output(command: &mut Command) -> Output {
     command.output().expect("hearth runs")

@@ -251,33 +251,6 @@ fn show_for_people_and_for_programs() {
 }
 
 #[test]
-fn bench_reports_both_speeds() {
-    let flags = ["-p", "16", "-n", "4", "-t", "1", "--reps", "2"];
-    let report = json(&stdout_of(hearth(["bench", "spark", "--json"]).args(flags)));
-    assert_eq!(
-        (
-            report["pp"]["tokens"].as_u64(),
-            report["tg"]["tokens"].as_u64()
-        ),
-        (Some(16), Some(4))
-    );
-    for speed in [
-        &report["pp"]["tok_s"],
-        &report["tg"]["tok_s"],
-        &report["load_ms"],
-        &report["first_token_ms"],
-    ] {
-        assert!(speed.as_f64().unwrap() > 0.0, "{report}");
-    }
-    assert_eq!(report["threads"], 1);
-    let table = stdout_of(hearth(["bench", "spark"]).args(flags));
-    assert!(
-        table.contains("read") && table.contains("write") && table.contains("tokens/s"),
-        "{table}"
-    );
-}
-
-#[test]
 fn completions_and_the_manual_page_know_the_flags() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         assert!(

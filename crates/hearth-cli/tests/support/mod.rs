@@ -95,3 +95,24 @@ pub fn with_integer_weights(mut file: Vec<u8>) -> Vec<u8> {
     file[ty..ty + 4].copy_from_slice(&I32.to_le_bytes());
     file
 }
+
+/// Checks that a command ended as after a user's mistake: two lines that say what they must, exit code 2, no data.
+pub fn refused(output: &Output, error: &str, hint: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> = stderr.lines().collect();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(
+        output.stdout.is_empty(),
+        "data on standard output: {}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    assert_eq!(lines.len(), 2, "not two lines:\n{stderr}");
+    assert!(
+        lines[0].starts_with("error: ") && lines[0].contains(error),
+        "expected '{error}' in:\n{stderr}"
+    );
+    assert!(
+        lines[1].starts_with("hint: ") && lines[1].contains(hint),
+        "expected '{hint}' in:\n{stderr}"
+    );
+}

@@ -1,11 +1,12 @@
 //! `hearth bench`: how fast a model reads and writes here, measured on the plan itself, without sampling or text.
 //!
-//! `schedule` says which rows each step has, `runner` runs them and takes times, `limits` says what would be possible,
+//! `room` refuses what does not fit, `schedule` says which rows each step has, `runner` runs them and takes times, `limits` says what would be possible,
 //! `report` is what comes out, `compare` sets it against an earlier one, and `table` shows it to people.
 
 mod compare;
 mod limits;
 mod report;
+mod room;
 mod runner;
 mod schedule;
 mod table;
@@ -141,9 +142,9 @@ fn start(
     };
     let mut generator = Generator::load(gguf.clone(), load::kernels(&args.compute)?, options)?;
     let load_ms = milliseconds(opening.elapsed());
-    load::warm_up(gguf, interrupt)?;
     let model = generator.model().clone();
-    check_room(args, &model)?;
+    room::check(args, &model)?;
+    load::warm_up(gguf, interrupt)?;
     let first_token_prompt = SHORT_PROMPT.min(model.n_ctx() - 1);
     let mut tokens = Tokens::new(model.n_vocab());
     let request = Request {
@@ -290,27 +291,6 @@ fn work<'a>(args: &BenchArgs, gguf: &Gguf, name: Option<&'a str>) -> Work<'a> {
         tokens: [one(args.prompt_tokens), one(args.new_tokens)],
         batches: args.batch.iter().map(|n| batch(n.get())).collect(),
     }
-}
-
-fn check_room(args: &BenchArgs, model: &Model) -> Result<(), Failure> {
-    let (p, n) = (args.prompt_tokens, args.new_tokens);
-    let longest = if args.batch.is_empty() {
-        p.max(n)
-    } else {
-        // The longest prompt of a ragged batch, and what is written after it.
-        let longest = if args.ragged { p + p / 2 } else { p };
-        let beside = args.beside.map_or(0, |beside| beside.get());
-        (longest + n).max(beside)
-    };
-    let longest = args.depth + longest;
-    if longest > model.n_ctx() {
-        return Err(Failure::input(format!(
-            "{longest} tokens do not fit the model's context of {}",
-            model.n_ctx()
-        ))
-        .hint("give smaller -p, -n and -d"));
-    }
-    Ok(())
 }
 
 fn chunk(args: &BenchArgs) -> usize {
