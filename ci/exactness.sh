@@ -14,7 +14,7 @@ exec </dev/null
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 tokens=${TOKENS:-67} # more than one page of 64, and no multiple of any tile
-levels=(scalar portable avx2 avx512)
+levels=(scalar portable avx2 avx512 neon neon-dotprod neon-i8mm)
 threads=(1 2 3 8)
 feeds=(whole 1 7)
 
@@ -57,7 +57,7 @@ scores() { # scores LEVEL THREADS FEED KV MODEL
 
 head_line() { # over the current threads, feeds and length
   printf '%-28s %-4s' model kv
-  for level in "${usable[@]}"; do printf ' %9s' "$level"; done
+  for level in "${usable[@]}"; do printf ' %12s' "$level"; done
   printf '   (runs equal / runs, over threads %s x prompt %s, of %s tokens)\n' "${threads[*]}" "${feeds[*]}" "$tokens"
 }
 
@@ -68,7 +68,7 @@ row() { # row MODEL KV LEVEL...: these levels compared with scalar code, one thr
   expected=$(scores scalar 1 whole "$kv" "$model")
   printf '%-28s %-4s' "$(basename "$model" .gguf)" "$kv"
   for level in "${usable[@]}"; do
-    case " $* " in *" $level "*) ;; *) printf ' %9s' expected; continue ;; esac
+    case " $* " in *" $level "*) ;; *) printf ' %12s' expected; continue ;; esac
     equal=0 runs=0
     for n in "${threads[@]}"; do
       for feed in "${feeds[@]}"; do
@@ -76,7 +76,7 @@ row() { # row MODEL KV LEVEL...: these levels compared with scalar code, one thr
         [ "$(scores "$level" "$n" "$feed" "$kv" "$model")" = "$expected" ] && equal=$((equal + 1))
       done
     done
-    printf ' %9s' "$equal/$runs"
+    printf ' %12s' "$equal/$runs"
     compared=$((compared + runs)) differences=$((differences + runs - equal))
   done
   printf '\n'
@@ -92,8 +92,8 @@ if [ ${#long_models[@]} -gt 0 ]; then
   tokens=1000 threads=(1 2) feeds=(whole 7)
   prompt=$(prompt_of "$tokens")
   head_line
-  for model in "${long_models[@]}"; do row "$model" f16 portable avx2 avx512; done
-  row "${long_models[1]}" f32 portable avx2 avx512
+  for model in "${long_models[@]}"; do row "$model" f16 "${usable[@]:1}"; done
+  row "${long_models[1]}" f32 "${usable[@]:1}"
 fi
 echo "exactness: $compared outputs compared, $differences differ; $(basename "$HEARTH_BIN") on $(nproc) processors"
 [ "$differences" -eq 0 ]

@@ -19,11 +19,25 @@ pub enum Level {
     Avx2,
     /// AVX-512 F, BW, DQ, VL, VNNI, VBMI and VBMI2.
     Avx512,
+    /// NEON, which every 64-bit ARM processor has.
+    Neon,
+    /// NEON and its dot product of bytes.
+    NeonDotprod,
+    /// NEON, its dot product and its matrix product of bytes.
+    NeonI8mm,
 }
 
 impl Level {
-    /// Every level, slowest first.
-    pub const ALL: [Level; 4] = [Level::Scalar, Level::Portable, Level::Avx2, Level::Avx512];
+    /// Every level, slowest first among those of one architecture.
+    pub const ALL: [Level; 7] = [
+        Level::Scalar,
+        Level::Portable,
+        Level::Avx2,
+        Level::Avx512,
+        Level::Neon,
+        Level::NeonDotprod,
+        Level::NeonI8mm,
+    ];
 
     /// The fastest level this processor can run.
     pub fn best() -> Level {
@@ -49,6 +63,9 @@ impl Level {
             Level::Scalar | Level::Portable => Vec::new(),
             Level::Avx2 => detect::missing_avx2(),
             Level::Avx512 => detect::missing_avx512(),
+            Level::Neon => detect::missing_neon(),
+            Level::NeonDotprod => detect::missing_neon_dotprod(),
+            Level::NeonI8mm => detect::missing_neon_i8mm(),
         }
     }
 
@@ -59,6 +76,9 @@ impl Level {
             Level::Portable => "portable",
             Level::Avx2 => "avx2",
             Level::Avx512 => "avx512",
+            Level::Neon => "neon",
+            Level::NeonDotprod => "neon-dotprod",
+            Level::NeonI8mm => "neon-i8mm",
         }
     }
 }
@@ -90,10 +110,39 @@ pub struct Avx2(());
 #[derive(Debug, Clone, Copy)]
 pub struct Avx512(());
 
+#[cfg(target_arch = "x86_64")]
 impl Avx512 {
     /// Every processor with the AVX-512 level has the AVX2 level.
     pub fn avx2(self) -> Avx2 {
         Avx2(())
+    }
+}
+
+/// Proof that the processor has NEON.
+#[derive(Debug, Clone, Copy)]
+pub struct Neon(());
+
+/// Proof that the processor has NEON and the dot product of bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct NeonDotprod(());
+
+/// Proof that the processor has NEON and the dot product and the matrix product of bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct NeonI8mm(());
+
+#[cfg(target_arch = "aarch64")]
+impl NeonDotprod {
+    /// The level is NEON and more.
+    pub fn neon(self) -> Neon {
+        Neon(())
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+impl NeonI8mm {
+    /// The level is NEON and more.
+    pub fn neon(self) -> Neon {
+        Neon(())
     }
 }
 
@@ -108,6 +157,12 @@ pub enum Isa {
     Avx2(Avx2),
     /// See [`Level::Avx512`].
     Avx512(Avx512),
+    /// See [`Level::Neon`].
+    Neon(Neon),
+    /// See [`Level::NeonDotprod`].
+    NeonDotprod(NeonDotprod),
+    /// See [`Level::NeonI8mm`].
+    NeonI8mm(NeonI8mm),
 }
 
 impl Isa {
@@ -125,6 +180,9 @@ impl Isa {
             Level::Portable => Isa::Portable,
             Level::Avx2 => Isa::Avx2(Avx2(())),
             Level::Avx512 => Isa::Avx512(Avx512(())),
+            Level::Neon => Isa::Neon(Neon(())),
+            Level::NeonDotprod => Isa::NeonDotprod(NeonDotprod(())),
+            Level::NeonI8mm => Isa::NeonI8mm(NeonI8mm(())),
         })
     }
 
@@ -135,30 +193,50 @@ impl Isa {
             Isa::Portable => Level::Portable,
             Isa::Avx2(_) => Level::Avx2,
             Isa::Avx512(_) => Level::Avx512,
+            Isa::Neon(_) => Level::Neon,
+            Isa::NeonDotprod(_) => Level::NeonDotprod,
+            Isa::NeonI8mm(_) => Level::NeonI8mm,
         }
     }
 }
 
-#[cfg(target_arch = "x86_64")]
 mod detect {
-    /// Lists the features of `$name` that detection does not find; the macro of std takes literals only.
+    /// Lists the features of `$name` that `$detected` does not find; the macros of std take literals only. On another
+    /// architecture the one thing missing is the architecture.
     macro_rules! missing {
-        ($($name:tt),*) => {{
-            let mut missing = Vec::new();
-            $(if !std::arch::is_x86_feature_detected!($name) {
-                missing.push($name);
-            })*
-            missing
+        ($arch:literal, $detected:ident, $($name:tt),*) => {{
+            #[cfg(target_arch = $arch)]
+            {
+                let names = [$(($name, std::arch::$detected!($name))),*];
+                names
+                    .into_iter()
+                    .filter_map(|(name, found)| (!found).then_some(name))
+                    .collect()
+            }
+            #[cfg(not(target_arch = $arch))]
+            {
+                vec![$arch]
+            }
         }};
     }
 
+    macro_rules! missing_x86 {
+        ($($name:tt),*) => { missing!("x86_64", is_x86_feature_detected, $($name),*) };
+    }
+
+    macro_rules! missing_arm {
+        ($($name:tt),*) => { missing!("aarch64", is_aarch64_feature_detected, $($name),*) };
+    }
+
     pub(super) fn missing_avx2() -> Vec<&'static str> {
-        missing!("avx2", "fma", "f16c")
+        missing_x86!("avx2", "fma", "f16c")
     }
 
     pub(super) fn missing_avx512() -> Vec<&'static str> {
-        let mut all = missing_avx2();
-        all.extend(missing!(
+        missing_x86!(
+            "avx2",
+            "fma",
+            "f16c",
             "avx512f",
             "avx512bw",
             "avx512dq",
@@ -166,19 +244,19 @@ mod detect {
             "avx512vnni",
             "avx512vbmi",
             "avx512vbmi2"
-        ));
-        all
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-mod detect {
-    pub(super) fn missing_avx2() -> Vec<&'static str> {
-        vec!["x86_64"]
+        )
     }
 
-    pub(super) fn missing_avx512() -> Vec<&'static str> {
-        vec!["x86_64"]
+    pub(super) fn missing_neon() -> Vec<&'static str> {
+        missing_arm!("neon")
+    }
+
+    pub(super) fn missing_neon_dotprod() -> Vec<&'static str> {
+        missing_arm!("neon", "dotprod")
+    }
+
+    pub(super) fn missing_neon_i8mm() -> Vec<&'static str> {
+        missing_arm!("neon", "dotprod", "i8mm")
     }
 }
 

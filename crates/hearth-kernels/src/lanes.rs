@@ -12,6 +12,8 @@ use crate::float::{EXP_COEFFICIENTS, EXP_HIGHEST, EXP_LOWEST, LANES, LN2_HIGH, L
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
 mod portable;
 mod stored;
 #[cfg(test)]
@@ -114,6 +116,12 @@ pub(crate) fn run<O: LaneOp>(isa: Isa, op: O) -> O::Output {
         Isa::Avx512(token) => token.vectorize(op),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => token.vectorize(op),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(token) => token.vectorize(op),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDotprod(token) => token.neon().vectorize(op),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonI8mm(token) => token.neon().vectorize(op),
         _ => Portable.vectorize(op),
     }
 }

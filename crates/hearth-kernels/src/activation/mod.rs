@@ -9,9 +9,12 @@ pub(crate) mod a32;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 #[cfg(target_arch = "x86_64")]
 mod stream;
 
+#[cfg(target_arch = "x86_64")]
 use std::ops::Range;
 
 use crate::cpu::Isa;
@@ -84,26 +87,34 @@ pub(crate) fn is_finite(row: &[f32]) -> bool {
 /// 32 activations in A32, at a level.
 pub(crate) fn quantize_a32(isa: Isa, x: &[f32; 32]) -> A32Block {
     match isa {
-        Isa::Scalar | Isa::Portable => A32Block::quantize(x),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => avx2::quantize_a32(token, x),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => avx2::quantize_a32(token.avx2(), x),
-        #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx2(_) | Isa::Avx512(_) => A32Block::quantize(x),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(token) => neon::quantize_a32(token, x),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDotprod(token) => neon::quantize_a32(token.neon(), x),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonI8mm(token) => neon::quantize_a32(token.neon(), x),
+        _ => A32Block::quantize(x),
     }
 }
 
 /// 256 activations in A256, at a level.
 pub(crate) fn quantize_a256(isa: Isa, x: &[f32; 256], block: &mut A256Block) {
     match isa {
-        Isa::Scalar | Isa::Portable => *block = A256Block::quantize(x),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => avx2::quantize_a256(token, x, block),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => avx512::quantize_a256(token, x, block),
-        #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx2(_) | Isa::Avx512(_) => *block = A256Block::quantize(x),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(token) => neon::quantize_a256(token, x, block),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDotprod(token) => neon::quantize_a256(token.neon(), x, block),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonI8mm(token) => neon::quantize_a256(token.neon(), x, block),
+        _ => *block = A256Block::quantize(x),
     }
 }
 

@@ -135,7 +135,7 @@ impl Acts {
         &'a self,
         group: Range<usize>,
         input: &'a [f32],
-        streams: &'a Streams,
+        #[cfg_attr(not(target_arch = "x86_64"), allow(unused))] streams: &'a Streams,
     ) -> ActBatch<'a> {
         let blocks = |n: usize| group.start * n..group.end * n;
         ActBatch {

@@ -18,6 +18,8 @@ pub(crate) mod avx2;
 pub(crate) mod avx512;
 pub(crate) mod driver;
 pub(crate) mod float;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
 pub(crate) mod portable;
 pub(crate) mod scalar;
 #[cfg(test)]
@@ -188,15 +190,19 @@ pub(crate) fn row_kernel(isa: Isa, ty: WeightType) -> RowKernel {
     }
     let found = match isa {
         Isa::Scalar => None,
-        Isa::Portable => portable::kernel(ty),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(_) => avx2::kernel(ty).or_else(|| portable::kernel(ty)),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(_) => avx512::kernel(ty)
             .or_else(|| avx2::kernel(ty))
             .or_else(|| portable::kernel(ty)),
-        #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx2(_) | Isa::Avx512(_) => portable::kernel(ty),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(_) => neon::kernel::<neon::Plain>(ty),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDotprod(_) => neon::kernel::<neon::Dotprod>(ty),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonI8mm(_) => neon::kernel::<neon::I8mm>(ty),
+        _ => portable::kernel(ty),
     };
     found.unwrap_or(scalar::rows)
 }

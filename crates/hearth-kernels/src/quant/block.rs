@@ -22,6 +22,7 @@ pub(crate) unsafe trait Block: Copy {
     }
 
     /// Views the first `N` blocks of `bytes`, if there are as many.
+    #[cfg(target_arch = "x86_64")]
     fn view_run<const N: usize>(bytes: &[u8]) -> Option<&[Self; N]> {
         let bytes = bytes.get(..N * Self::BYTES)?;
         // SAFETY: the slice is exactly as long as the array; the rest as in `view`.

@@ -19,6 +19,8 @@ pub(crate) fn kernel(isa: Isa, _: WeightType) -> RowKernel {
         Isa::Portable => portable,
         Isa::Avx2(_) => avx2,
         Isa::Avx512(_) => avx512,
+        // The three differ in products of bytes only.
+        Isa::Neon(_) | Isa::NeonDotprod(_) | Isa::NeonI8mm(_) => neon,
     }
 }
 
@@ -32,6 +34,10 @@ fn avx2(task: &RowTask<'_>, out: &mut OutRows, scratch: &mut ThreadScratch) {
 
 fn avx512(task: &RowTask<'_>, out: &mut OutRows, scratch: &mut ThreadScratch) {
     at(Level::Avx512, task, out, scratch);
+}
+
+fn neon(task: &RowTask<'_>, out: &mut OutRows, scratch: &mut ThreadScratch) {
+    at(Level::Neon, task, out, scratch);
 }
 
 /// A plain function pointer carries no token; asking again costs some nanoseconds per task and needs no promise.
