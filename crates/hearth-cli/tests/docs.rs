@@ -54,6 +54,51 @@ fn every_crate_says_what_it_never_does() {
     }
 }
 
+/// All Rust files under a folder.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder of sources").flatten();
+    let of = |path: PathBuf| match path.is_dir() {
+        true => sources(&path),
+        false => vec![path],
+    };
+    entries.flat_map(|entry| of(entry.path())).collect()
+}
+
+#[test]
+fn code_for_one_operating_system_stands_where_architecture_says() {
+    let signs = [
+        "cfg(unix",
+        "(unix,",
+        "cfg(windows",
+        "target_os",
+        "libc::",
+        "nix::",
+        "std::os::",
+    ];
+    let mut found = BTreeSet::new();
+    for name in crates() {
+        let folder = root().join("crates").join(&name).join("src");
+        for path in sources(&folder) {
+            let text = fs::read_to_string(&path).expect("sources are text");
+            if signs.iter().any(|sign| text.contains(sign)) {
+                let file = path
+                    .strip_prefix(&folder)
+                    .expect("inside")
+                    .to_string_lossy();
+                found.insert(format!("{name}/src/{}", file.replace('\\', "/")));
+            }
+        }
+    }
+    let text = read("ARCHITECTURE.md");
+    let named = text.split('`').skip(1).step_by(2);
+    let named = named.filter(|name| name.ends_with(".rs") && name.contains("/src/"));
+    assert_eq!(
+        found,
+        named.map(String::from).collect(),
+        "left: the sources, right: ARCHITECTURE.md"
+    );
+}
+
 #[test]
 fn dependencies_are_all_explained_and_none_is_left_over() {
     let mut used = BTreeSet::new();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hearth_gguf::{Gguf, TensorType};
 use hearth_kernels::{KvType, PAGE_POSITIONS};
-use hearth_model::{Model, ModelOptions, PageLayout, PagePool};
+use hearth_model::{Model, ModelOptions, PagePool};
 use hearth_testing::TinyModel;
 
 fn model() -> Model {
@@ -21,6 +21,7 @@ fn model() -> Model {
 #[test]
 fn a_pool_larger_than_memory_opens() {
     use common::Runner;
+    use hearth_model::PageLayout;
 
     let text = std::fs::read_to_string("/proc/meminfo").unwrap();
     let kilobytes = |name: &str| -> usize {
