@@ -166,7 +166,7 @@ pub struct MachineArgs {
 /// Threads, key/value type and chunk: shared by every command that computes.
 #[derive(Debug, Clone, Args)]
 pub struct ComputeArgs {
-    /// Threads to compute with; the default is the number of physical cores
+    /// Threads to compute with; the default is the number of fast physical cores
     #[arg(short = 't', long, value_name = "N", value_parser = parse_threads)]
     pub threads: Option<NonZeroUsize>,
 

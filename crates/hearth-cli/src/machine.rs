@@ -6,8 +6,9 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-/// Threads to compute with when nobody says: one per physical core we may run on. Two hardware threads of one core
-/// share the units that multiply, so the second one adds contention, not speed.
+/// Threads to compute with when nobody says: one per fast physical core we may run on. Two hardware threads of one core
+/// share the units that multiply, so the second one adds contention, not speed; and where every product ends with all
+/// threads waiting for the last, a slow core holds the fast ones up.
 pub fn default_threads() -> NonZeroUsize {
     let logical = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -15,11 +16,48 @@ pub fn default_threads() -> NonZeroUsize {
         .map(parse_cpu_list)
         .unwrap_or_default();
     // A quota of a container lowers `available_parallelism` without taking any core away, hence the minimum.
-    physical_cores(Path::new("/sys/devices/system/cpu"), &allowed)
+    let devices = Path::new("/sys/devices");
+    physical_cores(&devices.join("system/cpu"), &fast_cpus(devices, &allowed))
         .map_or(logical, |physical| physical.min(logical))
 }
 
-/// Cores among the allowed processors; hardware threads of one core list the same siblings.
+/// Those of the allowed processors that are no efficiency cores: not in the system's own list of them (Intel), and at least
+/// half as fast as the fastest by the system's estimate of capacity (ARM) or else by highest frequency. Processors of one kind
+/// differ by a tenth in frequency, the small cores of phones reach a third of the capacity of the large ones.
+fn fast_cpus(devices: &Path, allowed: &[usize]) -> Vec<usize> {
+    let small = fs::read_to_string(devices.join("cpu_atom/cpus")).unwrap_or_default();
+    let small: BTreeSet<usize> = parse_cpu_list(&small).into_iter().collect();
+    let number = |cpu: usize, name: &str| -> Option<u64> {
+        let path = devices.join(format!("system/cpu/cpu{cpu}/{name}"));
+        fs::read_to_string(path).ok()?.trim().parse().ok()
+    };
+    let speed = |cpu: usize| {
+        number(cpu, "cpu_capacity").or_else(|| number(cpu, "cpufreq/cpuinfo_max_freq"))
+    };
+    let large = allowed.iter().copied().filter(|cpu| !small.contains(cpu));
+    let speeds: Option<Vec<(usize, u64)>> =
+        large.clone().map(|cpu| Some((cpu, speed(cpu)?))).collect();
+    let fast: Vec<usize> = match speeds {
+        Some(speeds) => {
+            let fastest = speeds.iter().map(|(_, speed)| *speed).max().unwrap_or(0);
+            let is_fast = |(_, speed): &(usize, u64)| *speed >= fastest.div_ceil(2);
+            speeds
+                .into_iter()
+                .filter(is_fast)
+                .map(|(cpu, _)| cpu)
+                .collect()
+        }
+        None => large.collect(),
+    };
+    // We may be confined to small cores.
+    if fast.is_empty() {
+        allowed.to_vec()
+    } else {
+        fast
+    }
+}
+
+/// Cores among the given processors; hardware threads of one core list the same siblings.
 fn physical_cores(cpus: &Path, allowed: &[usize]) -> Option<NonZeroUsize> {
     let siblings = |cpu: &usize| {
         fs::read_to_string(cpus.join(format!("cpu{cpu}/topology/thread_siblings_list")))
@@ -155,6 +193,41 @@ mod tests {
             "an unknown processor makes the answer unknown"
         );
         assert_eq!(cores(&[]), None);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn small_cores_are_left_out() {
+        let root = std::env::temp_dir().join(format!("hearth-small-{}", std::process::id()));
+        let write = |path: String, text: String| {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let all = [0, 1, 2, 3];
+        assert_eq!(fast_cpus(&root, &all), all, "nothing is known");
+        for (cpu, khz) in [
+            (0, 5_200_000),
+            (1, 4_900_000),
+            (2, 3_900_000),
+            (3, 2_000_000),
+        ] {
+            let name = format!("system/cpu/cpu{cpu}/cpufreq/cpuinfo_max_freq");
+            write(name, format!("{khz}\n"));
+        }
+        assert_eq!(fast_cpus(&root, &all), [0, 1, 2]);
+        assert_eq!(fast_cpus(&root, &[3]), [3]);
+        write("cpu_atom/cpus".into(), "2-3\n".into());
+        assert_eq!(fast_cpus(&root, &all), [0, 1]);
+        assert_eq!(fast_cpus(&root, &[2, 3]), [2, 3], "nothing else is allowed");
+        fs::remove_dir_all(root.join("cpu_atom")).unwrap();
+        for (cpu, capacity) in [(0, 1024), (1, 870), (2, 300), (3, 300)] {
+            write(
+                format!("system/cpu/cpu{cpu}/cpu_capacity"),
+                format!("{capacity}\n"),
+            );
+        }
+        assert_eq!(fast_cpus(&root, &all), [0, 1]);
         fs::remove_dir_all(root).unwrap();
     }
 
