@@ -202,10 +202,10 @@ impl Isa {
 
 mod detect {
     /// Lists the features of `$name` that `$detected` does not find; the macros of std take literals only. On another
-    /// architecture the one thing missing is the architecture.
+    /// architecture the one thing missing is the architecture; its big-endian form counts as another one.
     macro_rules! missing {
         ($arch:literal, $detected:ident, $($name:tt),*) => {{
-            #[cfg(target_arch = $arch)]
+            #[cfg(all(target_arch = $arch, target_endian = "little"))]
             {
                 let names = [$(($name, std::arch::$detected!($name))),*];
                 names
@@ -213,7 +213,7 @@ mod detect {
                     .filter_map(|(name, found)| (!found).then_some(name))
                     .collect()
             }
-            #[cfg(not(target_arch = $arch))]
+            #[cfg(not(all(target_arch = $arch, target_endian = "little")))]
             {
                 vec![$arch]
             }
