@@ -14,7 +14,7 @@ exec </dev/null
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 tokens=${TOKENS:-67} # more than one page of 64, and no multiple of any tile
-levels=(scalar portable avx2 avx512 neon neon-dotprod neon-i8mm)
+levels=(scalar portable avx2 avxvnni avx512 neon neon-dotprod neon-i8mm)
 threads=(1 2 3 8)
 feeds=(whole 1 7)
 

@@ -22,7 +22,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
     after_help = "Start here:\n  hearth                            chat with the built-in model\n  \
         hearth run model.gguf \"Hello\"     ask a model file one question\n  \
         hearth show model.gguf            what is inside a model file\n\n\
-        Environment:\n  HEARTH_CPU   scalar, portable, avx2, avx512, neon, neon-dotprod or neon-i8mm: use this\n  \
+        Environment:\n  HEARTH_CPU   scalar, portable, avx2, avxvnni, avx512, neon, neon-dotprod or neon-i8mm: use this\n  \
         \x20            instruction set instead of the best one\n  \
         NO_COLOR     any value: no colours",
     max_term_width = 100,

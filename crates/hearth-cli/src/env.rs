@@ -2,7 +2,7 @@
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `HEARTH_CPU` | the instruction set to compute with: `scalar`, `portable`, on x86-64 `avx2`, `avx512`, on 64-bit ARM `neon`, `neon-dotprod`, `neon-i8mm`; unset: the best this machine has. Any value gives the same results. |
+//! | `HEARTH_CPU` | the instruction set to compute with: `scalar`, `portable`, on x86-64 `avx2`, `avxvnni`, `avx512`, on 64-bit ARM `neon`, `neon-dotprod`, `neon-i8mm`; unset: the best this machine has. Any value gives the same results. |
 //! | `NO_COLOR` | set to anything but the empty string: no colours. |
 //! | `TERM` | `dumb`: no colours. |
 

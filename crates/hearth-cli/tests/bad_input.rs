@@ -139,7 +139,7 @@ fn unknown_level() {
     refused(
         &output,
         "HEARTH_CPU has the unknown value 'sse9'",
-        "scalar, portable, avx2, avx512",
+        "scalar, portable, avx2, avxvnni, avx512",
     );
 }
 

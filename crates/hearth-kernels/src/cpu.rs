@@ -17,6 +17,8 @@ pub enum Level {
     Portable,
     /// AVX2, FMA and F16C.
     Avx2,
+    /// The same and AVX-VNNI, the dot product of bytes without AVX-512.
+    AvxVnni,
     /// AVX-512 F, BW, DQ, VL, VNNI, VBMI and VBMI2.
     Avx512,
     /// NEON, which every 64-bit ARM processor has.
@@ -29,10 +31,11 @@ pub enum Level {
 
 impl Level {
     /// Every level, slowest first among those of one architecture.
-    pub const ALL: [Level; 7] = [
+    pub const ALL: [Level; 8] = [
         Level::Scalar,
         Level::Portable,
         Level::Avx2,
+        Level::AvxVnni,
         Level::Avx512,
         Level::Neon,
         Level::NeonDotprod,
@@ -62,6 +65,7 @@ impl Level {
         match self {
             Level::Scalar | Level::Portable => Vec::new(),
             Level::Avx2 => detect::missing_avx2(),
+            Level::AvxVnni => detect::missing_avxvnni(),
             Level::Avx512 => detect::missing_avx512(),
             Level::Neon => detect::missing_neon(),
             Level::NeonDotprod => detect::missing_neon_dotprod(),
@@ -75,6 +79,7 @@ impl Level {
             Level::Scalar => "scalar",
             Level::Portable => "portable",
             Level::Avx2 => "avx2",
+            Level::AvxVnni => "avxvnni",
             Level::Avx512 => "avx512",
             Level::Neon => "neon",
             Level::NeonDotprod => "neon-dotprod",
@@ -102,19 +107,45 @@ impl FromStr for Level {
     }
 }
 
-/// Proof that the processor has AVX2, FMA and F16C.
+/// Proof that the processor has AVX2, FMA and F16C, and perhaps AVX-VNNI.
 #[derive(Debug, Clone, Copy)]
-pub struct Avx2(());
+pub struct Avx2 {
+    has_vnni: bool,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Avx2 {
+    /// Whether the proof extends to AVX-VNNI.
+    pub fn has_vnni(self) -> bool {
+        self.has_vnni
+    }
+}
 
 /// Proof that the processor has AVX-512 F, BW, DQ, VL, VNNI, VBMI, VBMI2 and all that [`Avx2`] stands for.
 #[derive(Debug, Clone, Copy)]
-pub struct Avx512(());
+pub struct Avx512 {
+    #[cfg(target_arch = "x86_64")]
+    is_amd: bool,
+}
 
 #[cfg(target_arch = "x86_64")]
 impl Avx512 {
+    /// Whether AMD made the processor: its vectors of 512 bits have other strengths than Intel's.
+    pub fn is_amd(self) -> bool {
+        self.is_amd
+    }
+
+    /// The same instructions with the choices of another maker's processor.
+    #[cfg(test)]
+    pub(crate) fn of_other_maker(self) -> Avx512 {
+        Avx512 {
+            is_amd: !self.is_amd,
+        }
+    }
+
     /// Every processor with the AVX-512 level has the AVX2 level.
     pub fn avx2(self) -> Avx2 {
-        Avx2(())
+        Avx2 { has_vnni: false }
     }
 }
 
@@ -153,7 +184,7 @@ pub enum Isa {
     Scalar,
     /// See [`Level::Portable`].
     Portable,
-    /// See [`Level::Avx2`].
+    /// See [`Level::Avx2`] and [`Level::AvxVnni`].
     Avx2(Avx2),
     /// See [`Level::Avx512`].
     Avx512(Avx512),
@@ -178,8 +209,12 @@ impl Isa {
         Ok(match level {
             Level::Scalar => Isa::Scalar,
             Level::Portable => Isa::Portable,
-            Level::Avx2 => Isa::Avx2(Avx2(())),
-            Level::Avx512 => Isa::Avx512(Avx512(())),
+            Level::Avx2 => Isa::Avx2(Avx2 { has_vnni: false }),
+            Level::AvxVnni => Isa::Avx2(Avx2 { has_vnni: true }),
+            Level::Avx512 => Isa::Avx512(Avx512 {
+                #[cfg(target_arch = "x86_64")]
+                is_amd: detect::is_amd(),
+            }),
             Level::Neon => Isa::Neon(Neon(())),
             Level::NeonDotprod => Isa::NeonDotprod(NeonDotprod(())),
             Level::NeonI8mm => Isa::NeonI8mm(NeonI8mm(())),
@@ -191,6 +226,7 @@ impl Isa {
         match self {
             Isa::Scalar => Level::Scalar,
             Isa::Portable => Level::Portable,
+            Isa::Avx2(token) if token.has_vnni => Level::AvxVnni,
             Isa::Avx2(_) => Level::Avx2,
             Isa::Avx512(_) => Level::Avx512,
             Isa::Neon(_) => Level::Neon,
@@ -230,6 +266,28 @@ mod detect {
 
     pub(super) fn missing_avx2() -> Vec<&'static str> {
         missing_x86!("avx2", "fma", "f16c")
+    }
+
+    pub(super) fn missing_avxvnni() -> Vec<&'static str> {
+        missing_x86!("avx2", "fma", "f16c", "avxvnni")
+    }
+
+    /// Asked once: under a hypervisor the question takes microseconds.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn is_amd() -> bool {
+        static IS_AMD: std::sync::LazyLock<bool> = std::sync::LazyLock::new(|| {
+            #[allow(
+                unused_unsafe,
+                reason = "the intrinsic became safe after our minimum version"
+            )]
+            // SAFETY: every x86-64 processor has the instruction, and leaf 0.
+            let id = unsafe { std::arch::x86_64::__cpuid(0) };
+            [id.ebx, id.edx, id.ecx]
+                .map(u32::to_le_bytes)
+                .as_flattened()
+                == b"AuthenticAMD"
+        });
+        *IS_AMD
     }
 
     pub(super) fn missing_avx512() -> Vec<&'static str> {

@@ -191,10 +191,10 @@ pub(crate) fn row_kernel(isa: Isa, ty: WeightType) -> RowKernel {
     let found = match isa {
         Isa::Scalar => None,
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2(_) => avx2::kernel(ty).or_else(|| portable::kernel(ty)),
+        Isa::Avx2(token) => avx2::kernel(token, ty).or_else(|| portable::kernel(ty)),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512(_) => avx512::kernel(ty)
-            .or_else(|| avx2::kernel(ty))
+        Isa::Avx512(token) => avx512::kernel(ty)
+            .or_else(|| avx2::kernel(token.avx2(), ty))
             .or_else(|| portable::kernel(ty)),
         #[cfg(target_arch = "aarch64")]
         Isa::Neon(_) => neon::kernel::<neon::Plain>(ty),

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::panel32::Unpack32;
 use super::panel256::{Panel, Unpack};
-use super::signed::widen_weights;
+use super::signed::{widen_weights, without_sign};
 use super::stream32::Stream32;
 use super::stream256::Stream;
 use super::vec::{block16, halves, nibble_columns, nibble_quads, store, store_ps, table};
@@ -36,25 +36,33 @@ impl Unpack for BlockIQ4XS {
 
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
-    unsafe fn unpack(rows: [&Self; 8], panel: &mut Panel) {
+    unsafe fn unpack<const VNNI: bool>(rows: [&Self; 8], panel: &mut Panel) {
         let values = table(&VALUES);
         store_ps(&mut panel.d, halves(rows.map(|row| row.d)));
         let high: [i32; 8] = rows.map(|row| u16::from_le_bytes(row.scales_h).into());
         let low: [i32; 8] = rows.map(|row| i32::from_le_bytes(row.scales_l));
         let (mut high, mut low) = (super::vec::load(&high), super::vec::load(&low));
-        for (j, weights) in panel.weights.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        for j in 0..8 {
             let scale = _mm256_or_si256(
                 _mm256_and_si256(low, _mm256_set1_epi32(15)),
                 _mm256_slli_epi32::<4>(_mm256_and_si256(high, _mm256_set1_epi32(3))),
             );
-            store(
-                &mut panel.scales[j],
-                _mm256_sub_epi32(scale, _mm256_set1_epi32(32)),
-            );
+            let scale = _mm256_sub_epi32(scale, _mm256_set1_epi32(32));
+            let twice = _mm256_blend_epi16::<0xaa>(scale, _mm256_slli_epi32::<16>(scale));
+            store(&mut panel.scales[j], if VNNI { twice } else { scale });
+            store(&mut panel.mins[j], twice);
             low = _mm256_srli_epi32::<4>(low);
             high = _mm256_srli_epi32::<2>(high);
             let quads = nibble_quads(rows.map(|row| block16(row, 8 + j * 16)));
-            widen_weights(quads.map(|q| _mm256_shuffle_epi8(values, q)), weights);
+            let quads = quads.map(|q| _mm256_shuffle_epi8(values, q));
+            if VNNI {
+                for (i, quad) in quads.into_iter().enumerate() {
+                    store(&mut panel.weights[j * 8 + i], without_sign(quad));
+                }
+            } else {
+                let weights = &mut panel.weights.as_chunks_mut::<16>().0[j];
+                widen_weights(quads, weights);
+            }
         }
     }
 }

@@ -1,4 +1,6 @@
-//! Products with AVX2, FMA and F16C.
+//! Products with AVX2, FMA and F16C, and with AVX-VNNI where the processor has it.
+//!
+//! Both are one program: `VNNI` says whether bytes are multiplied and added in fours, exactly in 32 bits, or in pairs into words.
 
 mod iq4;
 mod panel;
@@ -24,14 +26,22 @@ use stream32::ShortStrips;
 use stream256::SuperStrips;
 
 use super::{OutRows, RowKernel, RowTask, ThreadScratch};
+use crate::cpu::Avx2;
 use crate::quant::{WeightType, with_block};
 
 /// This level's kernel for a format, if it has one.
-pub(crate) fn kernel(ty: WeightType) -> Option<RowKernel> {
+pub(crate) fn kernel(token: Avx2, ty: WeightType) -> Option<RowKernel> {
+    match token.has_vnni() {
+        true => kernel_of::<true>(ty),
+        false => kernel_of::<false>(ty),
+    }
+}
+
+fn kernel_of<const VNNI: bool>(ty: WeightType) -> Option<RowKernel> {
     with_block!(
         ty,
-        |B| Some(rows::<ShortStrips<B>, Short<B>> as RowKernel),
-        |B| Some(rows::<SuperStrips<B>, Super<B>> as RowKernel),
+        |B| Some(rows::<ShortStrips<B, VNNI>, Short<B, VNNI>> as RowKernel),
+        |B| Some(rows::<SuperStrips<B>, Super<B, VNNI>> as RowKernel),
         else None
     )
 }
@@ -39,7 +49,7 @@ pub(crate) fn kernel(ty: WeightType) -> Option<RowKernel> {
 /// Chooses between reading the matrix like a tape and unpacking it for many tokens, which pays from three on.
 ///
 /// # Safety
-/// The processor has AVX2, FMA and F16C.
+/// The processor has the features of the level whose `S` and `P` these are.
 unsafe fn rows<S, P>(task: &RowTask<'_>, out: &mut OutRows, scratch: &mut ThreadScratch)
 where
     S: Strips<1> + Strips<2>,

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 
 use super::panel::{LANES, Panels, Sums};
 use super::signed::{self, Wide};
-use super::vec::{load, load_ps, quad, store, store_ps};
+use super::vec::{dot4, load, load_ps, quad, store, store_ps};
 use crate::activation::A256Block;
 use crate::matmul::RowTask;
 use crate::quant::Block256;
@@ -28,11 +28,12 @@ pub(super) trait Unpack: Block256 {
     /// Unpacked weights are `2^OFFSET_LOG2` above the true ones. Only formats without a minimum have an offset.
     const OFFSET_LOG2: Option<i32> = None;
 
-    /// Fills a panel from one super-block of each row.
+    /// Fills a panel from one super-block of each row. With `VNNI` signed weights become bytes 128 too large, with scales and
+    /// minima as for weights with an offset.
     ///
     /// # Safety
     /// The processor has AVX2 and F16C.
-    unsafe fn unpack(rows: [&Self; LANES], panel: &mut Panel);
+    unsafe fn unpack<const VNNI: bool>(rows: [&Self; LANES], panel: &mut Panel);
 }
 
 /// Eight rows of one super-block.
@@ -41,7 +42,7 @@ pub(super) trait Unpack: Block256 {
 pub(super) struct Panel {
     /// Weights: `[columns / 4][row][4]`, or [`Wide`] ones, which take twice the room.
     pub weights: [[u8; 32]; 128],
-    /// Scales, each twice: `[columns / SUB][row][2]`; for signed weights once, in 32 bits.
+    /// Scales, each twice: `[columns / SUB][row][2]`; for widened weights once, in 32 bits.
     pub scales: [[i16; 16]; 16],
     /// What multiplies the sums of 16 activations: `[columns / 32][row][2]`, the minima or, for formats with an
     /// offset, the scales.
@@ -63,10 +64,10 @@ struct Shifted {
 }
 
 /// The family of these formats.
-pub(super) struct Super<B>(PhantomData<B>);
+pub(super) struct Super<B, const VNNI: bool>(PhantomData<B>);
 
 // SAFETY: `Panel` is arrays of numbers, aligned to 32 bytes.
-unsafe impl<B: Unpack> Panels for Super<B> {
+unsafe impl<B: Unpack, const VNNI: bool> Panels for Super<B, VNNI> {
     type Panel = Panel;
     const BLOCK_LEN: usize = 256;
     const BLOCK_BYTES: usize = B::BYTES;
@@ -75,7 +76,7 @@ unsafe impl<B: Unpack> Panels for Super<B> {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn unpack(rows: [&[u8]; LANES], panel: &mut Panel) {
         // SAFETY: this function has the features.
-        unsafe { B::unpack(rows.map(B::view), panel) };
+        unsafe { B::unpack::<VNNI>(rows.map(B::view), panel) };
     }
 
     #[inline]
@@ -91,13 +92,13 @@ unsafe impl<B: Unpack> Panels for Super<B> {
         let acts = acts
             .first_chunk::<N>()
             .expect("a tile lies inside the batch");
-        let shifted: [Shifted; N] = std::array::from_fn(|t| shift::<B>(&acts[t]));
+        let shifted: [Shifted; N] = std::array::from_fn(|t| shift(&acts[t], B::SIGNED && !VNNI));
         let (pairs, rest) = panels.as_chunks::<2>();
         for (p, pair) in pairs.iter().enumerate() {
-            tile::<B, 2, N>(pair, acts, &shifted, sums, p * 2);
+            tile::<B, VNNI, 2, N>(pair, acts, &shifted, sums, p * 2);
         }
         for panel in rest {
-            tile::<B, 1, N>(
+            tile::<B, VNNI, 1, N>(
                 std::array::from_ref(panel),
                 acts,
                 &shifted,
@@ -111,13 +112,13 @@ unsafe impl<B: Unpack> Panels for Super<B> {
 /// Multiplies what is per token with the powers of two.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn shift<B: Unpack>(act: &A256Block) -> Shifted {
+fn shift(act: &A256Block, widen: bool) -> Shifted {
     let mut shifted = Shifted {
         power: [[0; 2]; 8],
         sum16: [[0; 2]; 8],
         wide: [[[0; 16]; 2]; 8],
     };
-    if B::SIGNED {
+    if widen {
         for (wide, q) in shifted.wide.iter_mut().zip(act.q.as_chunks().0) {
             *wide = signed::widen(q);
         }
@@ -136,14 +137,22 @@ fn shift<B: Unpack>(act: &A256Block) -> Shifted {
 /// `G` panels by `N` tokens, one super-block: adds to the outputs of the panels from `first` on.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn tile<B: Unpack, const G: usize, const N: usize>(
+fn tile<B: Unpack, const VNNI: bool, const G: usize, const N: usize>(
     panels: &[Panel; G],
     acts: &[A256Block; N],
     shifted: &[Shifted; N],
     sums: &mut [Sums; N],
     first: usize,
 ) {
-    let totals = if B::SIGNED {
+    let offset_log2 = if VNNI && B::SIGNED {
+        Some(7)
+    } else {
+        B::OFFSET_LOG2
+    };
+    let totals = if VNNI {
+        // SAFETY: the caller has the features of the level.
+        unsafe { vnni_totals::<B, G, N>(panels, acts, shifted) }
+    } else if B::SIGNED {
         signed_totals(panels, shifted)
     } else {
         unsigned_totals::<B, G, N>(panels, acts, shifted)
@@ -152,7 +161,7 @@ fn tile<B: Unpack, const G: usize, const N: usize>(
         let d = load_ps(&panels[g].d);
         for t in 0..N {
             let total = totals[g][t];
-            let term = if let Some(log2) = B::OFFSET_LOG2 {
+            let term = if let Some(log2) = offset_log2 {
                 let offset =
                     _mm256_sll_epi32(min_total(&panels[g], &shifted[t]), _mm_cvtsi32_si128(log2));
                 _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_sub_epi32(total, offset)))
@@ -208,6 +217,45 @@ fn unsigned_totals<B: Unpack, const G: usize, const N: usize>(
                     let product = _mm256_madd_epi16(words[g][t], scale);
                     totals[g][t] = _mm256_add_epi32(totals[g][t], product);
                 }
+            }
+        }
+    }
+    totals
+}
+
+/// The same with AVX-VNNI, for weights of any range: sums of a sub-block need 32 bits, and so do their products.
+///
+/// # Safety
+/// The processor has AVX-VNNI.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn vnni_totals<B: Unpack, const G: usize, const N: usize>(
+    panels: &[Panel; G],
+    acts: &[A256Block; N],
+    shifted: &[Shifted; N],
+) -> [[__m256i; N]; G] {
+    let zero = _mm256_setzero_si256();
+    let mut totals = [[zero; N]; G];
+    for sub in 0..256 / B::SUB {
+        let mut dots = [[zero; N]; G];
+        for i in 0..B::SUB / 4 {
+            let at = sub * (B::SUB / 4) + i;
+            let weights: [__m256i; G] = std::array::from_fn(|g| load(&panels[g].weights[at]));
+            for t in 0..N {
+                // SAFETY: `at` is below `256 / SUB * (SUB / 4)`, and 256 activations are 64 quadruples.
+                let x = unsafe { quad(&acts[t].q, at) };
+                for g in 0..G {
+                    // SAFETY: the caller's promise.
+                    dots[g][t] = unsafe { dot4(dots[g][t], weights[g], x) };
+                }
+            }
+        }
+        for t in 0..N {
+            let power = pair(shifted[t].power[sub * B::SUB / 32]);
+            for g in 0..G {
+                let scale = _mm256_mullo_epi16(load(&panels[g].scales[sub]), power);
+                let product = _mm256_mullo_epi32(dots[g][t], _mm256_srai_epi32::<16>(scale));
+                totals[g][t] = _mm256_add_epi32(totals[g][t], product);
             }
         }
     }

@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 
 use super::panel::{LANES, Panels, STEP, Sums};
 use super::signed::{self, Wide};
-use super::vec::{load, load_ps, quad, store, store_ps};
+use super::vec::{dot4, load, load_ps, quad, store, store_ps};
 use crate::activation::A32Block;
 use crate::matmul::RowTask;
 use crate::quant::Block32;
@@ -65,10 +65,10 @@ pub(super) struct Panel {
 }
 
 /// The family of these formats.
-pub(super) struct Short<B>(PhantomData<B>);
+pub(super) struct Short<B, const VNNI: bool>(PhantomData<B>);
 
 // SAFETY: `Panel` is arrays of numbers, aligned to 32 bytes.
-unsafe impl<B: Unpack32> Panels for Short<B> {
+unsafe impl<B: Unpack32, const VNNI: bool> Panels for Short<B, VNNI> {
     type Panel = Panel;
     const BLOCK_LEN: usize = 32;
     const BLOCK_BYTES: usize = B::BYTES;
@@ -82,10 +82,15 @@ unsafe impl<B: Unpack32> Panels for Short<B> {
             let (quads, scales, mins) =
                 unsafe { (B::quads(blocks), B::scales(blocks), B::mins(blocks)) };
             let to = &mut panel.weights[block];
-            if B::SIGNED {
+            if B::SIGNED && !VNNI {
                 signed::widen_weights(quads, to);
             } else {
                 for (to, quad) in to.iter_mut().zip(quads) {
+                    let quad = if B::SIGNED {
+                        signed::without_sign(quad)
+                    } else {
+                        quad
+                    };
                     store(to, quad);
                 }
             }
@@ -113,7 +118,7 @@ unsafe impl<B: Unpack32> Panels for Short<B> {
             std::array::from_fn(|t| task.acts.a32(block, token + t))
         });
         let mut wide = [[[[0; 16]; 2]; N]; BLOCKS];
-        if B::SIGNED {
+        if B::SIGNED && !VNNI {
             for (wide, acts) in wide.iter_mut().zip(&acts[..n_blocks]) {
                 *wide = acts.map(|act| signed::widen(&act.q));
             }
@@ -121,10 +126,10 @@ unsafe impl<B: Unpack32> Panels for Short<B> {
         let (acts, wide) = (&acts[..n_blocks], &wide[..n_blocks]);
         let (pairs, rest) = panels.as_chunks::<2>();
         for (p, pair) in pairs.iter().enumerate() {
-            tile::<B, 2, N>(pair, acts, wide, sums, p * 2);
+            tile::<B, VNNI, 2, N>(pair, acts, wide, sums, p * 2);
         }
         for panel in rest {
-            tile::<B, 1, N>(
+            tile::<B, VNNI, 1, N>(
                 std::array::from_ref(panel),
                 acts,
                 wide,
@@ -138,7 +143,7 @@ unsafe impl<B: Unpack32> Panels for Short<B> {
 /// `G` panels by `N` tokens, one step: adds to the outputs of the panels from `first` on.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn tile<B: Unpack32, const G: usize, const N: usize>(
+fn tile<B: Unpack32, const VNNI: bool, const G: usize, const N: usize>(
     panels: &[Panel; G],
     acts: &[[&A32Block; N]],
     wide: &[[Wide; N]],
@@ -153,7 +158,11 @@ fn tile<B: Unpack32, const G: usize, const N: usize>(
     }
     for (block, acts) in acts.iter().enumerate().take(BLOCKS) {
         let weights: [&_; G] = std::array::from_fn(|g| &panels[g].weights[block]);
-        let dots: [[_; N]; G] = if B::SIGNED {
+        let dots: [[_; N]; G] = if VNNI {
+            let offset = if B::SIGNED { 128 } else { B::OFFSET };
+            // SAFETY: the caller has the features of the level.
+            unsafe { vnni_dots(weights, acts, offset) }
+        } else if B::SIGNED {
             signed::dots(weights, std::array::from_fn(|t| &wide[block][t]))
         } else {
             unsigned_dots::<B, G, N>(weights, acts)
@@ -178,6 +187,39 @@ fn tile<B: Unpack32, const G: usize, const N: usize>(
             );
         }
     }
+}
+
+/// The dot products of one block with AVX-VNNI. They start at what takes the weights' offset back.
+///
+/// # Safety
+/// The processor has AVX-VNNI.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn vnni_dots<const G: usize, const N: usize>(
+    weights: [&[[u8; 32]; 16]; G],
+    acts: &[&A32Block; N],
+    offset: i32,
+) -> [[__m256i; N]; G] {
+    let mut dots = [[_mm256_setzero_si256(); N]; G];
+    for t in 0..N {
+        let start = _mm256_set1_epi32(-offset * acts[t].sum);
+        for g in 0..G {
+            dots[g][t] = start;
+        }
+    }
+    for i in 0..8 {
+        let w: [__m256i; G] = std::array::from_fn(|g| load(&weights[g][i]));
+        for t in 0..N {
+            // SAFETY: 32 activations are 8 quadruples; the caller's promise for the instruction.
+            unsafe {
+                let x = quad(&acts[t].q, i);
+                for g in 0..G {
+                    dots[g][t] = dot4(dots[g][t], w[g], x);
+                }
+            }
+        }
+    }
+    dots
 }
 
 /// The dot products of one block for unsigned weights, the offset taken back.

@@ -14,7 +14,7 @@ impl Unpack for BlockQ2K {
 
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
-    unsafe fn unpack(rows: [&Self; 8], panel: &mut Panel) {
+    unsafe fn unpack<const VNNI: bool>(rows: [&Self; 8], panel: &mut Panel) {
         let nibble = _mm256_set1_epi8(15);
         let both = transpose4(rows.map(|row| block16(row, 0)));
         scales_per_16(both.map(|v| _mm256_and_si256(v, nibble)), panel);

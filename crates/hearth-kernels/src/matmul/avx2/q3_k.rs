@@ -15,7 +15,7 @@ impl Unpack for BlockQ3K {
 
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
-    unsafe fn unpack(rows: [&Self; 8], panel: &mut Panel) {
+    unsafe fn unpack<const VNNI: bool>(rows: [&Self; 8], panel: &mut Panel) {
         scales_per_16(unpack_scales(rows), panel);
         scales_as_mins(panel);
         store_ps(&mut panel.d, halves(rows.map(|row| row.d)));

@@ -14,7 +14,7 @@ impl Unpack for BlockQ4K {
 
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
-    unsafe fn unpack(rows: [&Self; 8], panel: &mut Panel) {
+    unsafe fn unpack<const VNNI: bool>(rows: [&Self; 8], panel: &mut Panel) {
         let [_, a, b, c] = transpose4(rows.map(|row| block16(row, 0)));
         unpack_scales(a, b, c, panel);
         super::vec::store_ps(&mut panel.d, halves(rows.map(|row| row.d)));

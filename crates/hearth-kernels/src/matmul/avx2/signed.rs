@@ -12,6 +12,13 @@ pub(super) type Wide = [[i16; 16]; 2];
 /// 32 weights of eight rows as words: `[columns / 4][parity][row][2]`, bytes only for the sake of the panel.
 pub(super) type WideWeights = [[u8; 32]; 16];
 
+/// Bytes 128 too large, for the dot product that takes them unsigned.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn without_sign(bytes: __m256i) -> __m256i {
+    _mm256_xor_si256(bytes, _mm256_set1_epi8(-128))
+}
+
 /// Bytes of even index and bytes of odd index, widened.
 #[inline]
 #[target_feature(enable = "avx2")]

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use super::panel32::Unpack32;
 use super::stream::{STRIP, Strip, Strips, columns_of_rows, sums_of_8};
-use super::vec::{load, load_ps, store_ps};
+use super::vec::{dot4, load, load_ps, store_ps};
 use crate::matmul::RowTask;
 
 /// How a block is read in order of columns. [`Unpack32`] says what its integers may be: they are the same.
@@ -21,7 +21,7 @@ pub(super) trait Stream32: Unpack32 {
 const GROUP: usize = 8;
 
 /// The family of these formats.
-pub(super) struct ShortStrips<B>(PhantomData<B>);
+pub(super) struct ShortStrips<B, const VNNI: bool>(PhantomData<B>);
 
 /// The activations of one token. After the last block they begin again, so that from any block eight can be read.
 struct Token<'a> {
@@ -64,7 +64,7 @@ impl<'a> Token<'a> {
     }
 }
 
-impl<B: Stream32, const N: usize> Strips<N> for ShortStrips<B> {
+impl<B: Stream32, const VNNI: bool, const N: usize> Strips<N> for ShortStrips<B, VNNI> {
     /// The tokens, then scales and minima of a strip.
     fn scratch_len(n_cols: usize) -> usize {
         N * token_len(n_cols / 32) + 2 * strip_len(n_cols / 32)
@@ -107,7 +107,7 @@ impl<B: Stream32, const N: usize> Strips<N> for ShortStrips<B> {
             let blocks: &[B; GROUP] = strip.group(first, &mut padding);
             let columns = columns(blocks);
             for token in &mut tokens {
-                let dots = group_dots::<B>(&columns, token, act);
+                let dots = group_dots::<B, VNNI>(&columns, token, act);
                 store_ps(eight_mut(&mut token.dots[first..]), dots);
             }
             // SAFETY: this function has the features.
@@ -156,19 +156,28 @@ fn columns<B: Stream32>(blocks: &[B; GROUP]) -> [__m256i; GROUP] {
 /// `f32(dot) · step` of eight blocks, the first of which meets the activations of block `act`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn group_dots<B: Stream32>(columns: &[__m256i; GROUP], token: &Token<'_>, act: usize) -> __m256 {
+fn group_dots<B: Stream32, const VNNI: bool>(
+    columns: &[__m256i; GROUP],
+    token: &Token<'_>,
+    act: usize,
+) -> __m256 {
     let ones = _mm256_set1_epi16(1);
     let q = eight(&token.q[act..]);
     let mut sums = [_mm256_setzero_si256(); GROUP];
     for i in 0..GROUP {
         let (w, x) = (columns[i], load(&q[i]));
-        // No pair of products reaches 2^15, so `vpmaddubsw` does not saturate: at most 128 · 127 · 2.
-        let words = if B::SIGNED {
-            _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
+        let (w, x) = if B::SIGNED {
+            (_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
         } else {
-            _mm256_maddubs_epi16(w, x)
+            (w, x)
         };
-        sums[i] = _mm256_madd_epi16(words, ones);
+        sums[i] = if VNNI {
+            // SAFETY: the caller has the features of the level.
+            unsafe { dot4(_mm256_setzero_si256(), w, x) }
+        } else {
+            // No pair of products reaches 2^15, so `vpmaddubsw` does not saturate: at most 128 · 127 · 2.
+            _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), ones)
+        };
     }
     let mut dots = sums_of_8(sums);
     if B::OFFSET != 0 {

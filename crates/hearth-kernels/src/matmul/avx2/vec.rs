@@ -91,6 +91,30 @@ pub(super) unsafe fn quad<const N: usize>(q: &[i8; N], i: usize) -> __m256i {
     _mm256_set1_epi32(i32::from_le_bytes(quad.map(|b| b as u8)))
 }
 
+/// `sums` plus, in each 32-bit lane, four products of an unsigned weight and a signed activation.
+///
+/// The instruction is named to the assembler rather than through its intrinsic, which would stay a call in functions that are
+/// compiled for AVX2 alone; and all of them are, to be written once for both levels.
+///
+/// # Safety
+/// The processor has AVX-VNNI.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn dot4(sums: __m256i, weights: __m256i, acts: __m256i) -> __m256i {
+    let mut sums = sums;
+    // SAFETY: the caller's promise; the instruction touches nothing but the three registers.
+    unsafe {
+        std::arch::asm!(
+            "{{vex}} vpdpbusd {sums}, {weights}, {acts}",
+            sums = inout(ymm_reg) sums,
+            weights = in(ymm_reg) weights,
+            acts = in(ymm_reg) acts,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    sums
+}
+
 /// 8 × 8 transposition of 32-bit groups: lane r of result i is group i of input r.
 #[inline]
 #[target_feature(enable = "avx2")]
