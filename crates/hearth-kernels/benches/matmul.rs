@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use hearth_kernels::matmul::Scratch;
 use hearth_kernels::{Kernels, Level, MatmulJob, Matrix, WeightType};
 
-/// Bytes of weights that take turns.
-const WORKING_SET: usize = 192 << 20;
+/// Bytes of weights that take turns: more than the last-level cache of a server.
+const WORKING_SET: usize = 640 << 20;
 
 struct Options {
     n_threads: NonZeroUsize,

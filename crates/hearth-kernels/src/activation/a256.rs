@@ -13,7 +13,7 @@ use super::TINY;
 pub(crate) struct A256Block {
     /// Activation k ≈ `q[k] * base * 2^e[k / 32]`.
     pub q: [i8; 256],
-    /// `-32 * sum16[j]`, and 0x8000 more for odd j: where the 16-bit pair sums of Q6_K start.
+    /// `-32 * sum16[j]`: where sums of 16 products with weights that are 32 too large start.
     pub start6: [i32; 16],
     /// Sums of 32 as 16-bit pairs: sub-block `2p + 1` in the low half, `2p` in the high half.
     pub pair_sum: [i32; 4],
@@ -49,9 +49,7 @@ impl A256Block {
     /// What zeros quantise to.
     pub const ZERO: A256Block = A256Block {
         q: [0; 256],
-        start6: [
-            0, 0x8000, 0, 0x8000, 0, 0x8000, 0, 0x8000, 0, 0x8000, 0, 0x8000, 0, 0x8000, 0, 0x8000,
-        ],
+        start6: [0; 16],
         pair_sum: [0; 4],
         pair_e: [0; 4],
         base: 0.0,
@@ -105,7 +103,7 @@ impl A256Block {
     pub fn derive(&mut self, magnitude16: &[i32; 16]) {
         let pair = |odd: i32, even: i32| (odd & 0xffff) | (even << 16);
         for j in 0..16 {
-            self.start6[j] = -32 * i32::from(self.sum16[j]) + (j as i32 & 1) * 0x8000;
+            self.start6[j] = -32 * i32::from(self.sum16[j]);
         }
         for j in 0..8 {
             self.sum32[j] = self.sum16[2 * j] + self.sum16[2 * j + 1];

@@ -137,10 +137,9 @@ fn sums_of_16(s: [__m512i; 4]) -> __m512i {
 /// Everything that follows from the sums, as [`A256Block::quantize`] defines it.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl")]
 fn derive(block: &mut A256Block, sum16: __m512i, magnitude16: __m512i, e: __m256i) {
-    let odd = _mm512_set1_epi64(0x8000 << 32);
     store(
         &mut block.start6,
-        _mm512_sub_epi32(odd, _mm512_slli_epi32::<5>(sum16)),
+        _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32::<5>(sum16)),
     );
     store256(&mut block.sum16, _mm512_cvtepi32_epi16(sum16));
     let sum32 = pairs(sum16);

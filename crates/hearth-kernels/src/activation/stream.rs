@@ -28,6 +28,8 @@ pub(crate) struct StreamBlock {
     pub e_nibble: [[i16; 32]; 2],
     /// The same for `q`.
     pub e_plain: [[i16; 32]; 2],
+    /// Sums of 16 times two to the exponent: at most 16 · 127 · 16 = 32512.
+    pub shifted_sum16: [i16; 16],
 }
 
 impl StreamBlock {
@@ -37,6 +39,7 @@ impl StreamBlock {
         start4: [0; 64],
         e_nibble: [[0; 32]; 2],
         e_plain: [[0; 32]; 2],
+        shifted_sum16: [0; 16],
     };
 }
 
@@ -126,6 +129,13 @@ fn fill_block(to: &mut StreamBlock, act: &A256Block) {
                 _mm512_sub_epi32(_mm512_setzero_si512(), sum),
             );
         }
+    }
+    // SAFETY: arrays of 32 bytes.
+    unsafe {
+        let sum16 = _mm256_loadu_si256(act.sum16.as_ptr().cast());
+        let e = _mm256_loadu_si256(act.twin_e.as_ptr().cast());
+        let shifted = _mm256_sllv_epi16(sum16, e);
+        _mm256_storeu_si256(to.shifted_sum16.as_mut_ptr().cast(), shifted);
     }
     // Lane l of the packed sums has four of `d0` and four of `d1`.
     for half in 0..2 {

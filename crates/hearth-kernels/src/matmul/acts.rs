@@ -7,8 +7,6 @@ use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
 use super::avx512;
-#[cfg(target_arch = "x86_64")]
-use super::driver::STREAM_TOKENS;
 use super::driver::grow;
 use crate::Kernels;
 use crate::activation::{self, A32Block, A256Block, ActBatch};
@@ -230,7 +228,7 @@ impl Streams {
     ) {
         (self.is_256, self.is_32) = (false, false);
         let Isa::Avx512(token) = isa else { return };
-        if group.len() > STREAM_TOKENS {
+        if group.len() > avx512::stream_tokens(token) {
             return;
         }
         for ty in types.filter(|ty| avx512::kernel(*ty).is_some()) {

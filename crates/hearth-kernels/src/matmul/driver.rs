@@ -9,8 +9,8 @@ use crate::Kernels;
 use crate::activation::ActBatch;
 use crate::team::Worker;
 
-/// Up to this many tokens, kernels read the matrix in address order and chunks are measured in bytes.
-pub(crate) const STREAM_TOKENS: usize = 4;
+/// Up to this many tokens, reading the matrix takes the time, and chunks are measured in bytes.
+pub(crate) const FEW_TOKENS: usize = 4;
 
 /// What every product writes for a token whose activations are not all finite.
 const CANONICAL_NAN: f32 = f32::from_bits(0x7fc0_0000);
@@ -186,7 +186,7 @@ fn get_mut(scratch: &mut Mutex<ThreadScratch>) -> &mut ThreadScratch {
     scratch.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Rows of a chunk, a multiple of 16.
+/// Rows of a chunk, a multiple of 32, the rows of a panel; for few tokens of 16.
 ///
 /// Few tokens: bytes count, enough per chunk that the hardware's own prefetcher gets going, few enough that threads finish
 /// together. Many: one panel, whose unpacked form and outputs fit the cache.
@@ -198,8 +198,9 @@ pub(crate) fn chunk_rows(
 ) -> usize {
     let by_bytes = |target: usize| (target / row_bytes.max(1)).max(16) / 16 * 16;
     match n_tokens {
-        0..=STREAM_TOKENS => by_bytes((total_bytes / (n_threads * 6)).clamp(24 << 10, 256 << 10)),
-        5..=32 => by_bytes((total_bytes / (n_threads * 4)).clamp(16 << 10, 128 << 10)),
+        0..=FEW_TOKENS => by_bytes((total_bytes / (n_threads * 6)).clamp(24 << 10, 256 << 10)),
+        5..=32 => by_bytes((total_bytes / (n_threads * 4)).clamp(16 << 10, 128 << 10))
+            .next_multiple_of(32),
         33..=96 => 32,
         _ => 64,
     }

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::{MatmulJob, Matrix, Scratch};
+use crate::cpu::Isa;
 use crate::quant::{ActFormat, WeightType};
 use crate::{Kernels, Level};
 
@@ -153,9 +154,20 @@ fn columns(ty: WeightType) -> &'static [usize] {
     }
 }
 
+/// A level's kernels, by name, with every choice that it makes by the processor's maker.
+fn variants(level: Level) -> Vec<(String, Kernels)> {
+    let mut all = vec![(level.to_string(), kernels(level, 1))];
+    if let Isa::Avx512(token) = all[0].1.isa {
+        let mut other = kernels(level, 1);
+        other.isa = Isa::Avx512(token.of_other_maker());
+        all.push((format!("{level} of another maker"), other));
+    }
+    all
+}
+
 /// Compares one type at one level with the scalar level; returns what differed.
-fn check(level: Level, ty: WeightType) -> Vec<String> {
-    let (specification, tested) = (kernels(Level::Scalar, 1), kernels(level, 1));
+fn check(level: &str, tested: &Kernels, ty: WeightType) -> Vec<String> {
+    let specification = kernels(Level::Scalar, 1);
     let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ ty.block_bytes() as u64);
     let mut failures = Vec::new();
     for (i, n_tokens) in [1, 2, 3, 4, 5, 8, 9, 10, 17, 33, 100]
@@ -174,7 +186,7 @@ fn check(level: Level, ty: WeightType) -> Vec<String> {
                 let weight = Matrix::new(ty, rows, cols, &bytes).expect("a whole matrix");
                 let x = input.values(&mut random, n_tokens, cols);
                 let want = product(&specification, weight, &x, n_tokens);
-                let got = product(&tested, weight, &x, n_tokens);
+                let got = product(tested, weight, &x, n_tokens);
                 if let Some(difference) = difference(&got, &want) {
                     failures.push(format!(
                         "{level} {ty} [{rows}, {cols}] {weights:?}, {n_tokens} tokens {input:?}: {difference}"
@@ -198,13 +210,15 @@ fn every_level_equals_the_specification() {
             );
             continue;
         }
-        for ty in WeightType::ALL {
-            let found = check(level, ty);
-            println!(
-                "{level} {ty}: {}",
-                if found.is_empty() { "equal" } else { "DIFFERS" }
-            );
-            failures.extend(found);
+        for (name, tested) in variants(level) {
+            for ty in WeightType::ALL {
+                let found = check(&name, &tested, ty);
+                println!(
+                    "{name} {ty}: {}",
+                    if found.is_empty() { "equal" } else { "DIFFERS" }
+                );
+                failures.extend(found);
+            }
         }
     }
     assert!(

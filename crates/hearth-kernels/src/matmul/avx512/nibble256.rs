@@ -178,7 +178,7 @@ unsafe fn weights<const FIFTH_BIT: bool>(block: *const u8) -> [__m512i; 4] {
 /// The terms of Q4_K or, with the fifth bit, Q5_K.
 ///
 /// # Safety
-/// See [`stream::StreamFormat::terms`].
+/// See [`super::format256::Format256::terms`].
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")]
 pub(super) unsafe fn terms<const T: usize, const FIFTH_BIT: bool>(
     mut from: *const u8,

@@ -11,9 +11,10 @@ use crate::activation::ActBatch;
 /// Rows of one unpacked group: the 32-bit lanes of a register.
 pub(super) const LANES: usize = 16;
 
-/// Most tokens of a tile. Each takes a register for the sums of the present sub-blocks, one for those of the super-block and
-/// one for its minimums: 24 of 32.
-pub(super) const TILE: usize = 8;
+/// Most tokens of a tile, which has one or two groups of rows. Two groups take two registers each per token for the sums of
+/// present sub-blocks and one for those of the super-block: 24 of 32. A broadcast activation serves both groups, so that loads
+/// do not hold up the arithmetic.
+const TILE: usize = 4;
 
 /// Tokens whose outputs of one panel stay in L2 (128 KiB with 64 rows).
 const TOKENS: usize = 512;
@@ -38,12 +39,12 @@ pub(super) trait PanelFormat {
     /// Whether the fast path of the tile is exact for these tokens.
     fn fits(acts: &ActBatch<'_>, unit: usize, tokens: std::ops::Range<usize>) -> bool;
 
-    /// Adds the products of a panel with tokens `tokens` to `sums`, `[tokens, ..stride]`, the panel's 16 rows first.
+    /// Adds the products of one or two panels with tokens `tokens` to `sums`, `[tokens, ..stride]`, the panels' rows first.
     ///
     /// # Safety
-    /// The processor has the features of the level; `sums` has 16 floats at each `token * stride`.
+    /// The processor has the features of the level; `sums` has 16 floats per panel at each `token * stride`.
     unsafe fn tile(
-        panel: &Self::Panel,
+        panels: &[Self::Panel],
         acts: &ActBatch<'_>,
         unit: usize,
         tokens: std::ops::Range<usize>,
@@ -56,8 +57,7 @@ pub(super) trait PanelFormat {
 /// Rows of a panel: more rows amortise the reading of activations, fewer keep few tokens' work balanced.
 fn panel_rows(n_tokens: usize) -> usize {
     match n_tokens {
-        0..=32 => 16,
-        33..=96 => 32,
+        0..=96 => 32,
         _ => 64,
     }
 }
@@ -138,14 +138,13 @@ impl<F: PanelFormat> Work<'_, F> {
             while first < tokens.end {
                 let tile = first..first + tile_len(tokens.end - first);
                 let fits = F::fits(&self.task.acts, unit, tile.clone());
-                for group in 0..n_groups {
-                    let at = (first - tokens.start) * self.stride + group * LANES;
+                for (pair, panels) in self.panels[..n_groups].chunks(2).enumerate() {
+                    let at = (first - tokens.start) * self.stride + pair * 2 * LANES;
                     let sums = self.sums[at..].as_mut_ptr();
-                    let panel = &self.panels[group];
                     // SAFETY: the caller's promise; `sums` has `stride` floats per token, 16 of them per group.
                     unsafe {
                         F::tile(
-                            panel,
+                            panels,
                             &self.task.acts,
                             unit,
                             tile.clone(),
@@ -222,20 +221,20 @@ fn tile_len(left: usize) -> usize {
     }
 }
 
-/// Calls `$tile::<N, …>` with the number of tokens as a constant.
-macro_rules! with_tokens {
-    ($n:expr, $tile:ident, [$($generic:tt),*], $args:tt) => {
-        match $n {
-            1 => $tile::<1 $(, $generic)*> $args,
-            2 => $tile::<2 $(, $generic)*> $args,
-            3 => $tile::<3 $(, $generic)*> $args,
-            4 => $tile::<4 $(, $generic)*> $args,
-            5 => $tile::<5 $(, $generic)*> $args,
-            6 => $tile::<6 $(, $generic)*> $args,
-            7 => $tile::<7 $(, $generic)*> $args,
-            8 => $tile::<8 $(, $generic)*> $args,
-            n => unreachable!("a tile has at most 8 tokens, not {n}"),
+/// Calls `$tile::<G, N, …>` with the numbers of panels and of tokens as constants.
+macro_rules! with_sizes {
+    ($panels:expr, $n:expr, $($tile:ident)::+, [$($generic:tt),*], ($($arg:expr),*)) => {
+        match ($panels, $n) {
+            ([a], 1) => $($tile)::+::<1, 1 $(, $generic)*>([a], $($arg),*),
+            ([a], 2) => $($tile)::+::<1, 2 $(, $generic)*>([a], $($arg),*),
+            ([a], 3) => $($tile)::+::<1, 3 $(, $generic)*>([a], $($arg),*),
+            ([a], 4) => $($tile)::+::<1, 4 $(, $generic)*>([a], $($arg),*),
+            ([a, b], 1) => $($tile)::+::<2, 1 $(, $generic)*>([a, b], $($arg),*),
+            ([a, b], 2) => $($tile)::+::<2, 2 $(, $generic)*>([a, b], $($arg),*),
+            ([a, b], 3) => $($tile)::+::<2, 3 $(, $generic)*>([a, b], $($arg),*),
+            ([a, b], 4) => $($tile)::+::<2, 4 $(, $generic)*>([a, b], $($arg),*),
+            (panels, n) => unreachable!("{} panels by {n} tokens are no tile", panels.len()),
         }
     };
 }
-pub(super) use with_tokens;
+pub(super) use with_sizes;

@@ -3,72 +3,44 @@
 //! Block: d, dmin (halves), 12 bytes of scales and minimums, 128 bytes of nibbles (sub-block 2p low, 2p + 1 high).
 
 use std::arch::x86_64::*;
-use std::ops::Range;
 
-use super::super::{OutRows, RowTask, ThreadScratch};
+use super::format256::Format256;
 use super::nibble256::{self, Q4K_BYTES, unpack_header};
 use super::ops::{store, transpose_16x32};
-use super::panel::{self, PanelFormat, with_tokens};
-use super::stream::{self, StreamFormat};
 use super::tile256::{Panel256, tile_of_32};
-use crate::activation::{A256Block, ActBatch, StreamToken};
+use crate::activation::{A256Block, StreamToken};
 
-/// Products of Q4_K rows.
-///
-/// # Safety
-/// The processor has the features of the level.
-pub(super) unsafe fn rows(task: &RowTask<'_>, out: &mut OutRows, scratch: &mut ThreadScratch) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match task.acts.stream256 {
-            Some(acts) => stream::rows::<Q4K>(task, acts, out, scratch),
-            None => panel::rows::<Q4K>(task, out, scratch),
-        }
-    }
-}
+pub(super) struct Q4K;
 
-struct Q4K;
+impl Format256 for Q4K {
+    const BLOCK_BYTES: usize = Q4K_BYTES;
+    const FITS: u32 = A256Block::FITS_Q4;
 
-impl PanelFormat for Q4K {
-    type Panel = Panel256;
-    const UNIT_BYTES: usize = Q4K_BYTES;
-
-    unsafe fn unpack(from: *const u8, row_bytes: usize, _: usize, panel: &mut Panel256) {
+    unsafe fn unpack(from: *const u8, row_bytes: usize, panel: &mut Panel256) {
         // SAFETY: the caller's promise.
         unsafe { unpack(from, row_bytes, panel) }
     }
 
-    fn fits(acts: &ActBatch<'_>, unit: usize, tokens: Range<usize>) -> bool {
-        acts.all_fit(unit, tokens, A256Block::FITS_Q4)
-    }
-
-    unsafe fn tile(
-        panel: &Panel256,
-        acts: &ActBatch<'_>,
-        unit: usize,
-        tokens: Range<usize>,
-        fits: bool,
+    unsafe fn tile<const G: usize, const N: usize, const FITS: bool>(
+        panels: [&Panel256; G],
+        acts: &[A256Block],
         sums: *mut f32,
         stride: usize,
     ) {
-        let acts = acts.a256_of(unit, tokens);
         // SAFETY: the caller's promise.
-        unsafe {
-            match fits {
-                true => with_tokens!(
-                    acts.len(),
-                    tile_of_32,
-                    [true, 0],
-                    (panel, acts, sums, stride)
-                ),
-                false => with_tokens!(
-                    acts.len(),
-                    tile_of_32,
-                    [false, 0],
-                    (panel, acts, sums, stride)
-                ),
-            }
-        }
+        unsafe { tile_of_32::<G, N, FITS, 0>(panels, acts, sums, stride) }
+    }
+
+    unsafe fn terms<const T: usize>(
+        from: *const u8,
+        n_blocks: usize,
+        at: usize,
+        acts: &[StreamToken<'_>; T],
+        terms: [*mut f32; T],
+        ahead: usize,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { nibble256::terms::<T, false>(from, n_blocks, at, acts, terms, ahead) }
     }
 }
 
@@ -89,21 +61,5 @@ unsafe fn unpack(from: *const u8, row_bytes: usize, panel: &mut Panel256) {
                 _mm512_and_si512(_mm512_srli_epi16::<4>(v), low4),
             );
         }
-    }
-}
-
-impl StreamFormat for Q4K {
-    const BLOCK_BYTES: usize = Q4K_BYTES;
-
-    unsafe fn terms<const T: usize>(
-        from: *const u8,
-        n_blocks: usize,
-        at: usize,
-        acts: &[StreamToken<'_>; T],
-        terms: [*mut f32; T],
-        ahead: usize,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { nibble256::terms::<T, false>(from, n_blocks, at, acts, terms, ahead) }
     }
 }

@@ -4,72 +4,44 @@
 //! weight l of sub-block j), 128 bytes of nibbles (sub-block 2p low, 2p + 1 high).
 
 use std::arch::x86_64::*;
-use std::ops::Range;
 
-use super::super::{OutRows, RowTask, ThreadScratch};
+use super::format256::Format256;
 use super::nibble256::{self, Q5K_BYTES, unpack_header};
 use super::ops::{or_masked, store, transpose_16x32};
-use super::panel::{self, PanelFormat, with_tokens};
-use super::stream::{self, StreamFormat};
 use super::tile256::{Panel256, tile_of_32};
-use crate::activation::{A256Block, ActBatch, StreamToken};
+use crate::activation::{A256Block, StreamToken};
 
-/// Products of Q5_K rows.
-///
-/// # Safety
-/// The processor has the features of the level.
-pub(super) unsafe fn rows(task: &RowTask<'_>, out: &mut OutRows, scratch: &mut ThreadScratch) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match task.acts.stream256 {
-            Some(acts) => stream::rows::<Q5K>(task, acts, out, scratch),
-            None => panel::rows::<Q5K>(task, out, scratch),
-        }
-    }
-}
+pub(super) struct Q5K;
 
-struct Q5K;
+impl Format256 for Q5K {
+    const BLOCK_BYTES: usize = Q5K_BYTES;
+    const FITS: u32 = A256Block::FITS_Q5;
 
-impl PanelFormat for Q5K {
-    type Panel = Panel256;
-    const UNIT_BYTES: usize = Q5K_BYTES;
-
-    unsafe fn unpack(from: *const u8, row_bytes: usize, _: usize, panel: &mut Panel256) {
+    unsafe fn unpack(from: *const u8, row_bytes: usize, panel: &mut Panel256) {
         // SAFETY: the caller's promise.
         unsafe { unpack(from, row_bytes, panel) }
     }
 
-    fn fits(acts: &ActBatch<'_>, unit: usize, tokens: Range<usize>) -> bool {
-        acts.all_fit(unit, tokens, A256Block::FITS_Q5)
-    }
-
-    unsafe fn tile(
-        panel: &Panel256,
-        acts: &ActBatch<'_>,
-        unit: usize,
-        tokens: Range<usize>,
-        fits: bool,
+    unsafe fn tile<const G: usize, const N: usize, const FITS: bool>(
+        panels: [&Panel256; G],
+        acts: &[A256Block],
         sums: *mut f32,
         stride: usize,
     ) {
-        let acts = acts.a256_of(unit, tokens);
         // SAFETY: the caller's promise.
-        unsafe {
-            match fits {
-                true => with_tokens!(
-                    acts.len(),
-                    tile_of_32,
-                    [true, 16],
-                    (panel, acts, sums, stride)
-                ),
-                false => with_tokens!(
-                    acts.len(),
-                    tile_of_32,
-                    [false, 16],
-                    (panel, acts, sums, stride)
-                ),
-            }
-        }
+        unsafe { tile_of_32::<G, N, FITS, 16>(panels, acts, sums, stride) }
+    }
+
+    unsafe fn terms<const T: usize>(
+        from: *const u8,
+        n_blocks: usize,
+        at: usize,
+        acts: &[StreamToken<'_>; T],
+        terms: [*mut f32; T],
+        ahead: usize,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { nibble256::terms::<T, true>(from, n_blocks, at, acts, terms, ahead) }
     }
 }
 
@@ -109,21 +81,5 @@ unsafe fn unpack(from: *const u8, row_bytes: usize, panel: &mut Panel256) {
                 ),
             );
         }
-    }
-}
-
-impl StreamFormat for Q5K {
-    const BLOCK_BYTES: usize = Q5K_BYTES;
-
-    unsafe fn terms<const T: usize>(
-        from: *const u8,
-        n_blocks: usize,
-        at: usize,
-        acts: &[StreamToken<'_>; T],
-        terms: [*mut f32; T],
-        ahead: usize,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { nibble256::terms::<T, true>(from, n_blocks, at, acts, terms, ahead) }
     }
 }

@@ -1,10 +1,11 @@
 //! One to four tokens: the matrix is read strictly in address order, 256 columns of one row after the other, with software
 //! prefetch ahead that continues in the next chunk of this thread.
 //!
-//! Columns are the lanes here. A format turns four super-blocks at a time into one float each ([`StreamFormat::terms`]); this
+//! Columns are the lanes here. A format turns four super-blocks at a time into one float each ([`Format256::terms`]); this
 //! file then runs the canonical chain of each row over its terms.
 
 use super::super::{OutRows, RowTask, ThreadScratch};
+use super::format256::Format256;
 use super::ops::prefetch_line;
 use crate::activation::{Stream256, StreamToken};
 
@@ -17,32 +18,11 @@ const ROWS: usize = 16;
 /// Super-blocks a format takes at a time.
 pub(super) const GROUP: usize = 4;
 
-/// How a format with super-blocks of 256 is streamed.
-pub(super) trait StreamFormat {
-    /// Bytes of a super-block.
-    const BLOCK_BYTES: usize;
-
-    /// The term of each super-block and token: `terms[t][i]` for block `i` in 0..`n_blocks`, a multiple of [`GROUP`]. Block 0
-    /// meets the activations' block `at`, and the last of a row is followed by the first of the next.
-    ///
-    /// # Safety
-    /// The processor has the features of the level, the blocks are readable at `from`, the terms writable; `at` is a block of
-    /// the activations.
-    unsafe fn terms<const T: usize>(
-        from: *const u8,
-        n_blocks: usize,
-        at: usize,
-        acts: &[StreamToken<'_>; T],
-        terms: [*mut f32; T],
-        ahead: usize,
-    );
-}
-
 /// The kernel for one to four tokens.
 ///
 /// # Safety
 /// The processor has the features of the level.
-pub(super) unsafe fn rows<F: StreamFormat>(
+pub(super) unsafe fn rows<F: Format256>(
     task: &RowTask<'_>,
     acts: &Stream256,
     out: &mut OutRows,
@@ -60,7 +40,7 @@ pub(super) unsafe fn rows<F: StreamFormat>(
     }
 }
 
-unsafe fn rows_of<F: StreamFormat, const T: usize>(
+unsafe fn rows_of<F: Format256, const T: usize>(
     task: &RowTask<'_>,
     acts: &Stream256,
     out: &mut OutRows,

@@ -1,8 +1,8 @@
-//! Tiles of tokens for formats with super-blocks of 256: unsigned weights against A256 activations.
+//! Tiles of rows and tokens for formats with super-blocks of 256: unsigned weights against A256 activations.
 //!
-//! Fast path: the sums of two sub-blocks share a lane as 16-bit halves, and one `vpdpwssd` multiplies both with their scales,
-//! which carry the activations' exponents. It is exact where the sums fit 16 bits; elsewhere 32-bit products give the same
-//! integers.
+//! Two sub-blocks are summed side by side: a dot product takes four or five cycles to add to, so that many of them must be under
+//! way at once. Fast path: both sums share a lane as 16-bit halves, and one `vpdpwssd` multiplies them with their scales, which
+//! carry the activations' exponents. It is exact where the sums fit 16 bits; elsewhere 32-bit products give the same integers.
 
 use std::arch::x86_64::*;
 
@@ -14,16 +14,17 @@ use crate::activation::A256Block;
 pub(super) struct Panel256 {
     /// Weights, unsigned: line i has columns 4i..4i+4 of every row.
     pub w: [[u8; 64]; 64],
-    /// Scales as 16-bit pairs: the later sub-block in the low half. Four lines for sub-blocks of 32, eight for 16.
+    /// Scales as 16-bit pairs: the later sub-block in the low half. Four lines for sub-blocks of 32, eight for 16. For
+    /// [`tile_wide`] eight lines of 32-bit scales.
     pub scales: [[i16; 32]; 8],
-    /// Minimums as 16-bit pairs in the same order, for sub-blocks of 32.
-    pub mins: [[i16; 32]; 4],
+    /// Minimums as 16-bit pairs in the same order. For [`tile_wide`] the scales so, four lines.
+    pub mins: [[i16; 32]; 8],
     pub d: [f32; 16],
     pub dmin: [f32; 16],
 }
 
-/// The bias that keeps the low half of a pair from borrowing of the high half.
-const BIAS: i32 = 0x8000;
+/// One register for each group of 16 rows and each token.
+type Tile<const G: usize, const N: usize> = [[__m512i; N]; G];
 
 /// Lanes of 32 bits from the low half.
 #[inline]
@@ -39,7 +40,14 @@ fn high(v: __m512i) -> __m512i {
     _mm512_srai_epi32::<16>(v)
 }
 
-/// Adds `base · term` to 16 sums of each token.
+/// Sums of two sub-blocks as 16-bit halves: `a` high, `b` low.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn halves(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_ternarylogic_epi32::<0xf8>(_mm512_slli_epi32::<16>(a), b, _mm512_set1_epi32(0xffff))
+}
+
+/// Adds `base · term` to 16 sums.
 ///
 /// # Safety
 /// 16 floats at `sums`.
@@ -53,148 +61,221 @@ unsafe fn accumulate(sums: *mut f32, base: f32, term: __m512) {
     }
 }
 
-/// Adds the products of `LINES` lines of weights with the activations from column `at` on.
+/// Adds the products of two sub-blocks of `LINES` lines, the first of them line `line`, to `a` and `b`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
-fn add_dots<const N: usize, const LINES: usize>(
-    dot: &mut [__m512i; N],
-    w: &[[u8; 64]],
+fn add_dots<const G: usize, const N: usize, const LINES: usize>(
+    a: &mut Tile<G, N>,
+    b: &mut Tile<G, N>,
+    panels: [&Panel256; G],
     acts: &[A256Block; N],
-    at: usize,
+    line: usize,
 ) {
-    let w: &[[u8; 64]; LINES] = w.try_into().expect("the lines of a sub-block");
-    assert!(at + LINES * 4 <= 256, "columns of one block");
+    assert!(line + 2 * LINES <= 64, "lines of one panel");
     for i in 0..LINES {
-        let w = load(&w[i]);
-        for t in 0..N {
-            // SAFETY: line i ends below the 256 activations, by the assertion.
-            let q = unsafe { broadcast4(&acts[t].q, at + i * 4) };
-            dot[t] = _mm512_dpbusd_epi32(dot[t], w, q);
+        for (dots, line) in [(&mut *a, line + i), (&mut *b, line + LINES + i)] {
+            let mut w = [_mm512_setzero_si512(); G];
+            for g in 0..G {
+                w[g] = load(&panels[g].w[line]);
+            }
+            for t in 0..N {
+                // SAFETY: 64 lines of four columns are the 256 activations.
+                let q = unsafe { broadcast4(&acts[t].q, line * 4) };
+                for g in 0..G {
+                    dots[g][t] = _mm512_dpbusd_epi32(dots[g][t], w[g], q);
+                }
+            }
         }
     }
+}
+
+/// Σ of the pairs of `of` times two to the exponents of sub-blocks of 32, times the sums of activations.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn sum_of_32(of: &[[i16; 32]; 8], act: &A256Block) -> __m512i {
+    let mut total = _mm512_setzero_si512();
+    for u in 0..4 {
+        let shifted = _mm512_sllv_epi16(load(&of[u]), _mm512_set1_epi32(act.pair_e[u]));
+        total = _mm512_dpwssd_epi32(total, shifted, _mm512_set1_epi32(act.pair_sum[u]));
+    }
+    total
+}
+
+/// The same for sub-blocks of 16.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn sum_of_16(of: &[[i16; 32]; 8], act: &A256Block) -> __m512i {
+    let mut total = _mm512_setzero_si512();
+    for u in 0..8 {
+        let [even, odd] = act.sum16.as_chunks::<2>().0[u];
+        let sum = _mm512_set1_epi32(i32::from(odd as u16) | i32::from(even) << 16);
+        let shifted = _mm512_sllv_epi16(load(&of[u]), _mm512_set1_epi32(act.twin_e[u]));
+        total = _mm512_dpwssd_epi32(total, shifted, sum);
+    }
+    total
 }
 
 /// Sub-blocks of 32 with minimums. `OFFSET` is taken off every weight while pairs are summed and added again through the sums of
 /// activations: 16 for 5-bit weights, whose products would not fit otherwise.
 ///
 /// # Safety
-/// The processor has the features; `sums` has 16 floats at each `token * stride` for N tokens.
+/// The processor has the features; `sums` has 16 floats per panel at each `token * stride` for N tokens.
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) unsafe fn tile_of_32<const N: usize, const FITS: bool, const OFFSET: i32>(
-    panel: &Panel256,
+pub(super) unsafe fn tile_of_32<
+    const G: usize,
+    const N: usize,
+    const FITS: bool,
+    const OFFSET: i32,
+>(
+    panels: [&Panel256; G],
     acts: &[A256Block],
     sums: *mut f32,
     stride: usize,
 ) {
     let acts: &[A256Block; N] = acts.try_into().expect("N tokens");
-    let zero = _mm512_setzero_si512();
-    let bias = _mm512_set1_epi32(BIAS);
-    let mut isum = [zero; N];
-    let mut imin = [zero; N];
+    let zero = [[_mm512_setzero_si512(); N]; G];
+    let mut isum = zero;
     for u in 0..4 {
-        let (first, second) = panel.w[u * 16..][..16].split_at(8);
-        let scales = load(&panel.scales[u]);
-        let mins = load(&panel.mins[u]);
-        let mut dot = [zero; N];
+        let (mut a, mut b) = (zero, zero);
         if OFFSET != 0 && FITS {
             for t in 0..N {
-                dot[t] = _mm512_set1_epi32(-OFFSET * i32::from(acts[t].sum32[2 * u]));
+                let start = |j: usize| _mm512_set1_epi32(-OFFSET * i32::from(acts[t].sum32[j]));
+                let (start_a, start_b) = (start(2 * u), start(2 * u + 1));
+                for g in 0..G {
+                    (a[g][t], b[g][t]) = (start_a, start_b);
+                }
             }
         }
-        add_dots::<N, 8>(&mut dot, first, acts, u * 64);
-        if FITS {
-            for t in 0..N {
-                dot[t] = _mm512_slli_epi32::<16>(dot[t]);
-                dot[t] = if OFFSET == 0 {
-                    _mm512_or_si512(dot[t], bias)
-                } else {
-                    let start = BIAS - OFFSET * i32::from(acts[t].sum32[2 * u + 1]);
-                    _mm512_add_epi32(dot[t], _mm512_set1_epi32(start))
-                };
-            }
-        } else {
-            for t in 0..N {
-                let scales = _mm512_sllv_epi16(scales, _mm512_set1_epi32(acts[t].pair_e[u]));
-                isum[t] = _mm512_add_epi32(isum[t], _mm512_mullo_epi32(dot[t], high(scales)));
-                dot[t] = zero;
-            }
-        }
-        add_dots::<N, 8>(&mut dot, second, acts, u * 64 + 32);
+        add_dots::<G, N, 8>(&mut a, &mut b, panels, acts, u * 16);
         for t in 0..N {
             let e = _mm512_set1_epi32(acts[t].pair_e[u]);
-            let sum = _mm512_set1_epi32(acts[t].pair_sum[u]);
-            let scales = _mm512_sllv_epi16(scales, e);
-            if FITS {
-                isum[t] = _mm512_dpwssd_epi32(isum[t], _mm512_xor_si512(dot[t], bias), scales);
-                if OFFSET != 0 {
-                    let offset = _mm512_dpwssd_epi32(zero, scales, sum);
-                    isum[t] = _mm512_add_epi32(
-                        isum[t],
-                        _mm512_mullo_epi32(offset, _mm512_set1_epi32(OFFSET)),
-                    );
-                }
-            } else {
-                isum[t] = _mm512_add_epi32(isum[t], _mm512_mullo_epi32(dot[t], low(scales)));
+            for g in 0..G {
+                let scales = _mm512_sllv_epi16(load(&panels[g].scales[u]), e);
+                isum[g][t] = add_scaled::<FITS>(isum[g][t], a[g][t], b[g][t], scales);
             }
-            imin[t] = _mm512_dpwssd_epi32(imin[t], _mm512_sllv_epi16(mins, e), sum);
         }
     }
-    let (d, dmin) = (load_ps(&panel.d), load_ps(&panel.dmin));
-    for t in 0..N {
-        let min = _mm512_mul_ps(dmin, _mm512_cvtepi32_ps(imin[t]));
-        let term = _mm512_fmsub_ps(d, _mm512_cvtepi32_ps(isum[t]), min);
-        // SAFETY: the caller's promise.
-        unsafe { accumulate(sums.add(t * stride), acts[t].base, term) };
+    for g in 0..G {
+        let (d, dmin) = (load_ps(&panels[g].d), load_ps(&panels[g].dmin));
+        for t in 0..N {
+            let mut sum = isum[g][t];
+            if OFFSET != 0 && FITS {
+                let offset = sum_of_32(&panels[g].scales, &acts[t]);
+                let offset = _mm512_mullo_epi32(offset, _mm512_set1_epi32(OFFSET));
+                sum = _mm512_add_epi32(sum, offset);
+            }
+            let min = _mm512_cvtepi32_ps(sum_of_32(&panels[g].mins, &acts[t]));
+            let min = _mm512_mul_ps(dmin, min);
+            let term = _mm512_fmsub_ps(d, _mm512_cvtepi32_ps(sum), min);
+            // SAFETY: the caller's promise.
+            unsafe { accumulate(sums.add(t * stride + g * 16), acts[t].base, term) };
+        }
     }
 }
 
-/// Sub-blocks of 16 with signed scales, weights offset by 32 (`start6` of the activations).
+/// Adds two sub-blocks' sums times their scales, `a`'s in the high half of each pair.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn add_scaled<const FITS: bool>(sum: __m512i, a: __m512i, b: __m512i, scales: __m512i) -> __m512i {
+    if FITS {
+        return _mm512_dpwssd_epi32(sum, halves(a, b), scales);
+    }
+    let sum = _mm512_add_epi32(sum, _mm512_mullo_epi32(a, high(scales)));
+    _mm512_add_epi32(sum, _mm512_mullo_epi32(b, low(scales)))
+}
+
+/// Sub-blocks of 16 with signed scales, weights offset by 32 (`start6` of the activations), and minimums where there are some.
 ///
 /// # Safety
 /// As for [`tile_of_32`].
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) unsafe fn tile_of_16<const N: usize, const FITS: bool>(
-    panel: &Panel256,
+pub(super) unsafe fn tile_of_16<
+    const G: usize,
+    const N: usize,
+    const FITS: bool,
+    const HAS_MIN: bool,
+>(
+    panels: [&Panel256; G],
     acts: &[A256Block],
     sums: *mut f32,
     stride: usize,
 ) {
     let acts: &[A256Block; N] = acts.try_into().expect("N tokens");
-    let zero = _mm512_setzero_si512();
-    let bias = _mm512_set1_epi32(BIAS);
-    let mut isum = [zero; N];
+    let zero = [[_mm512_setzero_si512(); N]; G];
+    let mut isum = zero;
     for u in 0..8 {
-        let (first, second) = panel.w[u * 8..][..8].split_at(4);
-        let scales = load(&panel.scales[u]);
-        let mut dot = [zero; N];
+        let (mut a, mut b) = (zero, zero);
         for t in 0..N {
-            dot[t] = _mm512_set1_epi32(acts[t].start6[2 * u]);
-        }
-        add_dots::<N, 4>(&mut dot, first, acts, u * 32);
-        for t in 0..N {
-            let start = _mm512_set1_epi32(acts[t].start6[2 * u + 1]);
-            if FITS {
-                dot[t] = _mm512_add_epi32(_mm512_slli_epi32::<16>(dot[t]), start);
-            } else {
-                let scales = _mm512_sllv_epi16(scales, _mm512_set1_epi32(acts[t].twin_e[u]));
-                isum[t] = _mm512_add_epi32(isum[t], _mm512_mullo_epi32(dot[t], high(scales)));
-                dot[t] = _mm512_sub_epi32(start, bias);
+            let start = |j: usize| _mm512_set1_epi32(acts[t].start6[j]);
+            let (start_a, start_b) = (start(2 * u), start(2 * u + 1));
+            for g in 0..G {
+                (a[g][t], b[g][t]) = (start_a, start_b);
             }
         }
-        add_dots::<N, 4>(&mut dot, second, acts, u * 32 + 16);
+        add_dots::<G, N, 4>(&mut a, &mut b, panels, acts, u * 8);
         for t in 0..N {
-            let scales = _mm512_sllv_epi16(scales, _mm512_set1_epi32(acts[t].twin_e[u]));
-            isum[t] = if FITS {
-                _mm512_dpwssd_epi32(isum[t], _mm512_xor_si512(dot[t], bias), scales)
-            } else {
-                _mm512_add_epi32(isum[t], _mm512_mullo_epi32(dot[t], low(scales)))
-            };
+            let e = _mm512_set1_epi32(acts[t].twin_e[u]);
+            for g in 0..G {
+                let scales = _mm512_sllv_epi16(load(&panels[g].scales[u]), e);
+                isum[g][t] = add_scaled::<FITS>(isum[g][t], a[g][t], b[g][t], scales);
+            }
         }
     }
-    let d = load_ps(&panel.d);
-    for t in 0..N {
-        let term = _mm512_mul_ps(d, _mm512_cvtepi32_ps(isum[t]));
-        // SAFETY: the caller's promise.
-        unsafe { accumulate(sums.add(t * stride), acts[t].base, term) };
+    for g in 0..G {
+        let (d, dmin) = (load_ps(&panels[g].d), load_ps(&panels[g].dmin));
+        for t in 0..N {
+            let sum = _mm512_cvtepi32_ps(isum[g][t]);
+            let term = if HAS_MIN {
+                let min = _mm512_cvtepi32_ps(sum_of_16(&panels[g].mins, &acts[t]));
+                _mm512_fmsub_ps(d, sum, _mm512_mul_ps(dmin, min))
+            } else {
+                _mm512_mul_ps(d, sum)
+            };
+            // SAFETY: the caller's promise.
+            unsafe { accumulate(sums.add(t * stride + g * 16), acts[t].base, term) };
+        }
+    }
+}
+
+/// Sub-blocks of 32 with signed scales and weights offset by 128, whose sums fit no 16 bits. What the offset adds is taken off at
+/// the end; before that the sums may wrap.
+///
+/// # Safety
+/// As for [`tile_of_32`].
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi2")]
+pub(super) unsafe fn tile_wide<const G: usize, const N: usize>(
+    panels: [&Panel256; G],
+    acts: &[A256Block],
+    sums: *mut f32,
+    stride: usize,
+) {
+    let acts: &[A256Block; N] = acts.try_into().expect("N tokens");
+    let zero = [[_mm512_setzero_si512(); N]; G];
+    let mut isum = zero;
+    for u in 0..4 {
+        let (mut a, mut b) = (zero, zero);
+        add_dots::<G, N, 8>(&mut a, &mut b, panels, acts, u * 16);
+        for (dots, j) in [(a, 2 * u), (b, 2 * u + 1)] {
+            for t in 0..N {
+                let e = _mm512_set1_epi32(acts[t].twin_e[j]);
+                for g in 0..G {
+                    // This shift takes its count modulo 32, and so does not mind the exponent's twin in the upper half.
+                    let scales = load(&panels[g].scales[j]);
+                    let scales = _mm512_shldv_epi32(scales, _mm512_setzero_si512(), e);
+                    let product = _mm512_mullo_epi32(dots[g][t], scales);
+                    isum[g][t] = _mm512_add_epi32(isum[g][t], product);
+                }
+            }
+        }
+    }
+    for g in 0..G {
+        let d = load_ps(&panels[g].d);
+        for t in 0..N {
+            let offset = _mm512_slli_epi32::<7>(sum_of_32(&panels[g].mins, &acts[t]));
+            let sum = _mm512_sub_epi32(isum[g][t], offset);
+            let term = _mm512_mul_ps(d, _mm512_cvtepi32_ps(sum));
+            // SAFETY: the caller's promise.
+            unsafe { accumulate(sums.add(t * stride + g * 16), acts[t].base, term) };
+        }
     }
 }

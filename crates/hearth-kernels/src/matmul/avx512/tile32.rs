@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::ops::{broadcast4, load, load_ps, store};
-use super::panel::{PanelFormat, with_tokens};
+use super::panel::{PanelFormat, with_sizes};
 use crate::activation::{A32Block, ActBatch};
 
 /// Blocks of a unit.
@@ -75,7 +75,7 @@ impl<F: Format32> PanelFormat for Panels<F> {
     }
 
     unsafe fn tile(
-        panel: &Panel32,
+        panels: &[Panel32],
         acts: &ActBatch<'_>,
         unit: usize,
         tokens: Range<usize>,
@@ -89,11 +89,12 @@ impl<F: Format32> PanelFormat for Panels<F> {
         let acts = &acts.a32[first * stride_acts + tokens.start..];
         // SAFETY: the caller's promise.
         unsafe {
-            with_tokens!(
+            with_sizes!(
+                panels,
                 n_tokens,
                 tile,
                 [F],
-                (panel, n_blocks, acts, stride_acts, sums, stride)
+                (n_blocks, acts, stride_acts, sums, stride)
             )
         }
     }
@@ -124,59 +125,100 @@ unsafe fn unpack<F: Format32>(
     }
 }
 
-/// The chains of 16 rows and N tokens over the blocks of a unit. `acts` begins with the first token of the first block.
+/// The chains of G · 16 rows and N tokens over the blocks of a unit. `acts` begins with the first token of the first block.
 ///
 /// # Safety
-/// The processor has the features; `sums` has 16 floats at each `token * stride` for N tokens.
+/// The processor has the features; `sums` has 16 floats per panel at each `token * stride` for N tokens.
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn tile<const N: usize, F: Format32>(
-    panel: &Panel32,
+unsafe fn tile<const G: usize, const N: usize, F: Format32>(
+    panels: [&Panel32; G],
     n_blocks: usize,
     acts: &[A32Block],
     stride_acts: usize,
     sums: *mut f32,
     stride: usize,
 ) {
-    let mut sum = [_mm512_setzero_ps(); N];
-    for t in 0..N {
-        // SAFETY: the caller's promise.
-        sum[t] = unsafe { _mm512_loadu_ps(sums.add(t * stride)) };
+    let mut sum = [[_mm512_setzero_ps(); N]; G];
+    for g in 0..G {
+        for t in 0..N {
+            // SAFETY: the caller's promise.
+            sum[g][t] = unsafe { _mm512_loadu_ps(sums.add(t * stride + g * 16)) };
+        }
     }
-    for b in 0..n_blocks.min(BLOCKS) {
-        let acts: &[A32Block; N] = acts[b * stride_acts..][..N].try_into().expect("N tokens");
-        let w = &panel.w.as_chunks::<8>().0[b];
-        let mut dot = [_mm512_setzero_si512(); N];
-        if F::OFFSET != 0 {
+    let of =
+        |b: usize| -> &[A32Block; N] { acts[b * stride_acts..][..N].try_into().expect("N tokens") };
+    // Two blocks side by side: a dot product takes four or five cycles to add to, so that many must be under way at once.
+    let n_blocks = n_blocks.min(BLOCKS);
+    for b in (0..n_blocks - n_blocks % 2).step_by(2) {
+        add_blocks::<G, N, 2, F>(&mut sum, panels, b, [of(b), of(b + 1)]);
+    }
+    if n_blocks % 2 == 1 {
+        add_blocks::<G, N, 1, F>(&mut sum, panels, n_blocks - 1, [of(n_blocks - 1)]);
+    }
+    for g in 0..G {
+        for t in 0..N {
+            // SAFETY: the caller's promise.
+            unsafe { _mm512_storeu_ps(sums.add(t * stride + g * 16), sum[g][t]) };
+        }
+    }
+}
+
+/// Continues the chains over K blocks from block `b` on.
+#[inline]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn add_blocks<const G: usize, const N: usize, const K: usize, F: Format32>(
+    sum: &mut [[__m512; N]; G],
+    panels: [&Panel32; G],
+    b: usize,
+    acts: [&[A32Block; N]; K],
+) {
+    let mut dots = [[[_mm512_setzero_si512(); N]; G]; K];
+    if F::OFFSET != 0 {
+        for k in 0..K {
             for t in 0..N {
-                let minus_sum = _mm512_set1_epi32(acts[t].minus_sum);
-                dot[t] = match F::OFFSET {
+                let minus_sum = _mm512_set1_epi32(acts[k][t].minus_sum);
+                let start = match F::OFFSET {
                     8 => _mm512_slli_epi32::<3>(minus_sum),
                     16 => _mm512_slli_epi32::<4>(minus_sum),
                     128 => _mm512_slli_epi32::<7>(minus_sum),
                     _ => unreachable!("offsets are 0, 8, 16 or 128"),
                 };
-            }
-        }
-        for i in 0..8 {
-            let w = load(&w[i]);
-            for t in 0..N {
-                // SAFETY: eight times four are the 32 activations.
-                let q = unsafe { broadcast4(&acts[t].q, i * 4) };
-                dot[t] = _mm512_dpbusd_epi32(dot[t], w, q);
-            }
-        }
-        let (d, m) = (load_ps(&panel.d[b]), load_ps(&panel.m[b]));
-        for t in 0..N {
-            let step = _mm512_set1_ps(acts[t].step);
-            sum[t] = _mm512_fmadd_ps(d, _mm512_mul_ps(_mm512_cvtepi32_ps(dot[t]), step), sum[t]);
-            if F::HAS_MIN {
-                let scaled = _mm512_set1_ps(acts[t].sum as f32 * acts[t].step);
-                sum[t] = _mm512_fmadd_ps(m, scaled, sum[t]);
+                for g in 0..G {
+                    dots[k][g][t] = start;
+                }
             }
         }
     }
-    for t in 0..N {
-        // SAFETY: the caller's promise.
-        unsafe { _mm512_storeu_ps(sums.add(t * stride), sum[t]) };
+    assert!(b + K <= BLOCKS, "blocks of one unit");
+    for i in 0..8 {
+        for k in 0..K {
+            let mut w = [_mm512_setzero_si512(); G];
+            for g in 0..G {
+                w[g] = load(&panels[g].w[(b + k) * 8 + i]);
+            }
+            for t in 0..N {
+                // SAFETY: eight times four are the 32 activations.
+                let q = unsafe { broadcast4(&acts[k][t].q, i * 4) };
+                for g in 0..G {
+                    dots[k][g][t] = _mm512_dpbusd_epi32(dots[k][g][t], w[g], q);
+                }
+            }
+        }
+    }
+    for k in 0..K {
+        for t in 0..N {
+            let act = &acts[k][t];
+            let (step, scaled) = (
+                _mm512_set1_ps(act.step),
+                _mm512_set1_ps(act.sum as f32 * act.step),
+            );
+            for g in 0..G {
+                let dot = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[k][g][t]), step);
+                sum[g][t] = _mm512_fmadd_ps(load_ps(&panels[g].d[b + k]), dot, sum[g][t]);
+                if F::HAS_MIN {
+                    sum[g][t] = _mm512_fmadd_ps(load_ps(&panels[g].m[b + k]), scaled, sum[g][t]);
+                }
+            }
+        }
     }
 }

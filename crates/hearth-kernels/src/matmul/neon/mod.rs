@@ -20,7 +20,7 @@ mod vec;
 
 pub(crate) use int8::{Dotprod, I8mm, Int8, Plain};
 
-use super::driver::STREAM_TOKENS;
+use super::driver::FEW_TOKENS;
 use super::{OutRows, RowKernel, RowTask, ThreadScratch};
 use crate::quant::{WeightType, with_block};
 use panel::Panels;
@@ -47,7 +47,7 @@ unsafe fn rows<I: Int8, F: Dot + Panels>(
     out: &mut OutRows,
     scratch: &mut ThreadScratch,
 ) {
-    const { assert!(STREAM_TOKENS == 4) };
+    const { assert!(FEW_TOKENS == 4) };
     // SAFETY: the caller's promise.
     unsafe {
         match task.acts.n_tokens {
