@@ -4,6 +4,11 @@
 //! that `vpmaddubsw` applies to all of them. Its 16-bit results are added up in words as long as they cannot overflow,
 //! then `vpmaddwd` with the scales brings them to 32 bits. The exponents of the activations multiply the scales.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "a tile is a matrix of rows and tokens; indices keep its loops readable"
+)]
+
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
@@ -59,8 +64,6 @@ struct Shifted {
     power: [[i16; 2]; 8],
     /// Sums of 16 times 2^e: at most 16 · 127 · 16 = 32512.
     sum16: [[i16; 2]; 8],
-    /// The activations as words, for signed weights.
-    wide: [Wide; 8],
 }
 
 /// The family of these formats.
@@ -92,16 +95,27 @@ unsafe impl<B: Unpack, const VNNI: bool> Panels for Super<B, VNNI> {
         let acts = acts
             .first_chunk::<N>()
             .expect("a tile lies inside the batch");
-        let shifted: [Shifted; N] = std::array::from_fn(|t| shift(&acts[t], B::SIGNED && !VNNI));
+        let shifted: [Shifted; N] = std::array::from_fn(|t| shift(&acts[t]));
+        // The activations as words, for signed weights. Without them not even zeros are written.
+        let wide: [[Wide; 8]; N];
+        let wide = if B::SIGNED && !VNNI {
+            wide = std::array::from_fn(|t| {
+                std::array::from_fn(|j| signed::widen(&acts[t].q.as_chunks().0[j]))
+            });
+            wide.as_slice()
+        } else {
+            &[]
+        };
         let (pairs, rest) = panels.as_chunks::<2>();
         for (p, pair) in pairs.iter().enumerate() {
-            tile::<B, VNNI, 2, N>(pair, acts, &shifted, sums, p * 2);
+            tile::<B, VNNI, 2, N>(pair, acts, &shifted, wide, sums, p * 2);
         }
         for panel in rest {
             tile::<B, VNNI, 1, N>(
                 std::array::from_ref(panel),
                 acts,
                 &shifted,
+                wide,
                 sums,
                 pairs.len() * 2,
             );
@@ -112,17 +126,11 @@ unsafe impl<B: Unpack, const VNNI: bool> Panels for Super<B, VNNI> {
 /// Multiplies what is per token with the powers of two.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn shift(act: &A256Block, widen: bool) -> Shifted {
+fn shift(act: &A256Block) -> Shifted {
     let mut shifted = Shifted {
         power: [[0; 2]; 8],
         sum16: [[0; 2]; 8],
-        wide: [[[0; 16]; 2]; 8],
     };
-    if widen {
-        for (wide, q) in shifted.wide.iter_mut().zip(act.q.as_chunks().0) {
-            *wide = signed::widen(q);
-        }
-    }
     // SAFETY: `e` is 8 bytes.
     let e = _mm256_cvtepu8_epi32(unsafe { _mm_loadl_epi64(act.e.as_ptr().cast()) });
     let power = _mm256_sllv_epi32(_mm256_set1_epi32(0x0001_0001), e);
@@ -141,6 +149,7 @@ fn tile<B: Unpack, const VNNI: bool, const G: usize, const N: usize>(
     panels: &[Panel; G],
     acts: &[A256Block; N],
     shifted: &[Shifted; N],
+    wide: &[[Wide; 8]],
     sums: &mut [Sums; N],
     first: usize,
 ) {
@@ -153,7 +162,7 @@ fn tile<B: Unpack, const VNNI: bool, const G: usize, const N: usize>(
         // SAFETY: the caller has the features of the level.
         unsafe { vnni_totals::<B, G, N>(panels, acts, shifted) }
     } else if B::SIGNED {
-        signed_totals(panels, shifted)
+        signed_totals(panels, shifted, wide)
     } else {
         unsigned_totals::<B, G, N>(panels, acts, shifted)
     };
@@ -223,7 +232,8 @@ fn unsigned_totals<B: Unpack, const G: usize, const N: usize>(
     totals
 }
 
-/// The same with AVX-VNNI, for weights of any range: sums of a sub-block need 32 bits, and so do their products.
+/// The same with AVX-VNNI. Where sums of 16 columns fit words, the two of a sub-block of 32 share a lane and `vpmaddwd` scales
+/// them; else sums and their products need 32 bits.
 ///
 /// # Safety
 /// The processor has AVX-VNNI.
@@ -234,19 +244,22 @@ unsafe fn vnni_totals<B: Unpack, const G: usize, const N: usize>(
     acts: &[A256Block; N],
     shifted: &[Shifted; N],
 ) -> [[__m256i; N]; G] {
+    // `GROUP` results of `vpmaddubsw` in a word are sums of two products each: 16 columns.
+    let fit_words = B::SUB == 32 && B::GROUP == 8 && !B::SIGNED;
     let zero = _mm256_setzero_si256();
     let mut totals = [[zero; N]; G];
     for sub in 0..256 / B::SUB {
-        let mut dots = [[zero; N]; G];
+        let mut dots = [[[zero; N]; G]; 2];
         for i in 0..B::SUB / 4 {
             let at = sub * (B::SUB / 4) + i;
+            let half = if fit_words { i / 4 } else { 0 };
             let weights: [__m256i; G] = std::array::from_fn(|g| load(&panels[g].weights[at]));
             for t in 0..N {
                 // SAFETY: `at` is below `256 / SUB * (SUB / 4)`, and 256 activations are 64 quadruples.
                 let x = unsafe { quad(&acts[t].q, at) };
                 for g in 0..G {
                     // SAFETY: the caller's promise.
-                    dots[g][t] = unsafe { dot4(dots[g][t], weights[g], x) };
+                    dots[half][g][t] = unsafe { dot4(dots[half][g][t], weights[g], x) };
                 }
             }
         }
@@ -254,7 +267,13 @@ unsafe fn vnni_totals<B: Unpack, const G: usize, const N: usize>(
             let power = pair(shifted[t].power[sub * B::SUB / 32]);
             for g in 0..G {
                 let scale = _mm256_mullo_epi16(load(&panels[g].scales[sub]), power);
-                let product = _mm256_mullo_epi32(dots[g][t], _mm256_srai_epi32::<16>(scale));
+                let product = if fit_words {
+                    let second = _mm256_slli_epi32::<16>(dots[1][g][t]);
+                    let words = _mm256_blend_epi16::<0xaa>(dots[0][g][t], second);
+                    _mm256_madd_epi16(words, scale)
+                } else {
+                    _mm256_mullo_epi32(dots[0][g][t], _mm256_srai_epi32::<16>(scale))
+                };
                 totals[g][t] = _mm256_add_epi32(totals[g][t], product);
             }
         }
@@ -268,12 +287,13 @@ unsafe fn vnni_totals<B: Unpack, const G: usize, const N: usize>(
 fn signed_totals<const G: usize, const N: usize>(
     panels: &[Panel; G],
     shifted: &[Shifted; N],
+    wide: &[[Wide; 8]],
 ) -> [[__m256i; N]; G] {
+    let wide: &[[Wide; 8]; N] = wide.try_into().expect("signed weights have them");
     let mut totals = [[_mm256_setzero_si256(); N]; G];
     for sub in 0..8 {
         let weights: [&_; G] = std::array::from_fn(|g| &panels[g].weights.as_chunks::<16>().0[sub]);
-        let dots: [[_; N]; G] =
-            signed::dots(weights, std::array::from_fn(|t| &shifted[t].wide[sub]));
+        let dots: [[_; N]; G] = signed::dots(weights, std::array::from_fn(|t| &wide[t][sub]));
         for t in 0..N {
             let power = _mm256_set1_epi32(shifted[t].power[sub][0].into());
             for g in 0..G {

@@ -117,13 +117,15 @@ unsafe impl<B: Unpack32, const VNNI: bool> Panels for Short<B, VNNI> {
             let block = first + block.min(n_blocks - 1);
             std::array::from_fn(|t| task.acts.a32(block, token + t))
         });
-        let mut wide = [[[[0; 16]; 2]; N]; BLOCKS];
-        if B::SIGNED && !VNNI {
-            for (wide, acts) in wide.iter_mut().zip(&acts[..n_blocks]) {
-                *wide = acts.map(|act| signed::widen(&act.q));
-            }
-        }
-        let (acts, wide) = (&acts[..n_blocks], &wide[..n_blocks]);
+        // The activations as words, for signed weights. Without them not even zeros are written.
+        let wide: [[Wide; N]; BLOCKS];
+        let wide = if B::SIGNED && !VNNI {
+            wide = acts.map(|acts| acts.map(|act| signed::widen(&act.q)));
+            &wide[..n_blocks]
+        } else {
+            &[]
+        };
+        let acts = &acts[..n_blocks];
         let (pairs, rest) = panels.as_chunks::<2>();
         for (p, pair) in pairs.iter().enumerate() {
             tile::<B, VNNI, 2, N>(pair, acts, wide, sums, p * 2);
