@@ -69,6 +69,10 @@ pub(crate) trait Lanes: Copy {
     #[inline(always)]
     fn prefetch(self, _address: *const u8) {}
 
+    /// The same, no nearer than the second-level cache.
+    #[inline(always)]
+    fn prefetch_far(self, _address: *const u8) {}
+
     /// [`crate::float::exp`] in every lane.
     #[inline(always)]
     fn exp(self, x: Self::V) -> Self::V {

@@ -18,6 +18,7 @@ mod stream;
 use std::ops::Range;
 
 use crate::cpu::Isa;
+use crate::matmul::float;
 
 pub(crate) use a32::A32Block;
 pub(crate) use a256::A256Block;
@@ -38,6 +39,8 @@ pub(crate) struct ActBatch<'a> {
     pub a32: &'a [A32Block],
     /// `[n_cols / 256, n_tokens]`, or empty.
     pub a256: &'a [A256Block],
+    /// The input in the order of the kernels for float weights, see [`float::group`]; empty where there are few tokens.
+    pub floats: &'a [float::Line],
     /// The A256 activations for streaming, where the level streams so few tokens.
     #[cfg(target_arch = "x86_64")]
     pub stream256: Option<&'a Stream256>,

@@ -215,6 +215,12 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch_far(self, address: *const u8) {
+        // As above.
+        with_token!(self, _mm_prefetch::<_MM_HINT_T1>(address.cast()))
+    }
+
+    #[inline(always)]
     fn reduce4(self, [a, b, c, d]: [Pair; 4]) -> [f32; 4] {
         // Halves of a register: both lower, or both upper ones.
         const LOWER: i32 = 0x20;

@@ -201,4 +201,10 @@ impl Lanes for Avx512 {
         // A prefetch is a hint: it reads nothing and cannot fault.
         with_token!(self, _mm_prefetch::<_MM_HINT_T0>(address.cast()))
     }
+
+    #[inline(always)]
+    fn prefetch_far(self, address: *const u8) {
+        // As above.
+        with_token!(self, _mm_prefetch::<_MM_HINT_T1>(address.cast()))
+    }
 }

@@ -8,12 +8,14 @@ use std::ops::Range;
 #[cfg(target_arch = "x86_64")]
 use super::avx512;
 use super::driver::grow;
+use super::float::{self, Line};
 use crate::Kernels;
 use crate::activation::{self, A32Block, A256Block, ActBatch};
 #[cfg(target_arch = "x86_64")]
 use crate::activation::{Stream32, Stream256};
 use crate::cpu::Isa;
 use crate::disjoint::Disjoint;
+use crate::float::LANES;
 use crate::quant::{ActFormat, WeightType};
 
 /// From this many rows on, quantising the input is worth a fork of its own.
@@ -38,6 +40,7 @@ pub(crate) struct Place {
 pub(crate) struct Needs {
     a32: bool,
     a256: bool,
+    float: bool,
 }
 
 impl Needs {
@@ -46,6 +49,7 @@ impl Needs {
         Needs {
             a32: any(ActFormat::A32),
             a256: any(ActFormat::A256),
+            float: any(ActFormat::Float),
         }
     }
 }
@@ -58,10 +62,13 @@ pub(crate) struct Acts {
     /// Blocks of a row; 0 when no weight needs them.
     n_a32: usize,
     n_a256: usize,
+    n_lines: usize,
     /// Groups one after the other, each `[n_a32, len]`.
     a32: Vec<A32Block>,
     /// Groups one after the other, each `[n_a256, len]`.
     a256: Vec<A256Block>,
+    /// Groups one after the other, cut into those of [`float::group`], each `[n_lines, len]`. Unused where a group is small.
+    lines: Vec<Line>,
     is_finite: Vec<bool>,
 }
 
@@ -93,8 +100,10 @@ impl Acts {
             isa: kernels.isa(),
             n_a32: self.n_a32,
             n_a256: self.n_a256,
+            n_lines: self.n_lines,
             a32: Disjoint::new(&mut self.a32),
             a256: Disjoint::new(&mut self.a256),
+            lines: Disjoint::new(&mut self.lines),
             is_finite: Disjoint::new(&mut self.is_finite),
         };
         // SAFETY: every place is named once, so these elements are this row's alone.
@@ -120,6 +129,9 @@ impl Acts {
         self.n_a256 = if needs.a256 { n_cols / 256 } else { 0 };
         grow(&mut self.a32, self.n_a32 * n_rows, A32Block::ZERO);
         grow(&mut self.a256, self.n_a256 * n_rows, A256Block::ZERO);
+        let is_panelled = needs.float && n_rows >= float::PANEL_TOKENS;
+        self.n_lines = if is_panelled { n_cols / LANES } else { 0 };
+        grow(&mut self.lines, self.n_lines * n_rows, Line::ZERO);
         grow(&mut self.is_finite, n_rows, true);
     }
 
@@ -136,12 +148,18 @@ impl Acts {
         #[cfg_attr(not(target_arch = "x86_64"), allow(unused))] streams: &'a Streams,
     ) -> ActBatch<'a> {
         let blocks = |n: usize| group.start * n..group.end * n;
+        let n_lines = if group.len() < float::PANEL_TOKENS {
+            0
+        } else {
+            self.n_lines
+        };
         ActBatch {
             n_tokens: group.len(),
             n_cols: self.n_cols,
             input,
             a32: &self.a32[blocks(self.n_a32)],
             a256: &self.a256[blocks(self.n_a256)],
+            floats: &self.lines[blocks(n_lines)],
             #[cfg(target_arch = "x86_64")]
             stream256: streams.is_256.then_some(&streams.stream256),
             #[cfg(target_arch = "x86_64")]
@@ -155,8 +173,10 @@ struct Store<'a> {
     isa: Isa,
     n_a32: usize,
     n_a256: usize,
+    n_lines: usize,
     a32: Disjoint<'a, A32Block>,
     a256: Disjoint<'a, A256Block>,
+    lines: Disjoint<'a, Line>,
     is_finite: Disjoint<'a, bool>,
 }
 
@@ -185,6 +205,12 @@ impl Store<'_> {
                 unsafe { self.a32.part(element(place, self.n_a32, i))[0] = block };
             }
         }
+        if self.n_lines > 0 {
+            for place in places().filter(|place| place.len >= float::PANEL_TOKENS) {
+                // SAFETY: as above.
+                unsafe { self.write_lines(row, place) };
+            }
+        }
         for i in 0..self.n_a256 {
             let element = |place| element(place, self.n_a256, i);
             let mut places = places();
@@ -199,6 +225,20 @@ impl Store<'_> {
                 // SAFETY: as above.
                 unsafe { self.a256.part(element(place))[0] = *block };
             }
+        }
+    }
+
+    /// Copies the whole blocks of a row to where the kernels of floats read them.
+    ///
+    /// # Safety
+    /// No other thread writes to this place.
+    unsafe fn write_lines(&self, row: &[f32], place: Place) {
+        let group = float::group(self.isa, place.len, place.index);
+        let start = (place.first + group.start) * self.n_lines + place.index - group.start;
+        for (i, x) in row.as_chunks().0.iter().enumerate() {
+            let at = start + i * group.len();
+            // SAFETY: the caller's promise; a group's lines are divided among its rows.
+            unsafe { self.lines.part(at..at + 1)[0] = Line(*x) };
         }
     }
 }
