@@ -3,7 +3,6 @@
 use std::num::NonZeroUsize;
 
 use super::{MatmulJob, Matrix, Scratch};
-use crate::cpu::Isa;
 use crate::quant::{ActFormat, WeightType};
 use crate::{Kernels, Level};
 
@@ -156,13 +155,14 @@ fn columns(ty: WeightType) -> &'static [usize] {
 
 /// A level's kernels, by name, with every choice that it makes by the processor's maker.
 fn variants(level: Level) -> Vec<(String, Kernels)> {
-    let mut all = vec![(level.to_string(), kernels(level, 1))];
-    if let Isa::Avx512(token) = all[0].1.isa {
+    let one = (level.to_string(), kernels(level, 1));
+    #[cfg(target_arch = "x86_64")]
+    if let crate::cpu::Isa::Avx512(token) = one.1.isa {
         let mut other = kernels(level, 1);
-        other.isa = Isa::Avx512(token.of_other_maker());
-        all.push((format!("{level} of another maker"), other));
+        other.isa = crate::cpu::Isa::Avx512(token.of_other_maker());
+        return vec![one, (format!("{level} of another maker"), other)];
     }
-    all
+    vec![one]
 }
 
 /// Compares one type at one level with the scalar level; returns what differed.
