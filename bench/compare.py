@@ -4,6 +4,7 @@
     bench/compare.py --list                       the cases of the record
     bench/compare.py qwen3-0.6b-Q4_K_M/prefill-512
     bench/compare.py 'qwen3-4b-*' '*/batch-*'     patterns choose from the list
+    bench/compare.py --table bench/record/CPU/DATE.csv      the latest line of each case as a table for the docs
 
 A case is MODEL/WORK. MODEL is SHAPE-MIX (see bench_model.rs) or the name of a file in the models' folder without
 '.gguf'. WORK is prefill-TOKENS, decode-TOKENS, either with @DEPTH, or batch-SEQUENCES (128 tokens each after 128).
@@ -190,6 +191,24 @@ def append(rows, path):
         writer.writerows(rows)
 
 
+def table(path):
+    """The record as Markdown: of each case, level and peer the line that was written last."""
+    with open(path, newline="") as file:
+        rows = {(row["case"], row["part"], row["level"], row["peer"]): row for row in csv.DictReader(file)}
+    head = ["case", "hearth t/s", "llama.cpp t/s", "ratio", "least to greatest", "pairs", "of limit"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for (case, part, level, _), row in rows.items():
+        what = f"{case} {part}" if "/batch-" in case else case
+        share = f"{100 * float(row['limit_share']):.0f} %" if row["limit_share"] else ""
+        cells = [f"{what} ({level})", row["hearth_tok_s"], row["peer_tok_s"], f"**{row['ratio']}**",
+                 f"{row['ratio_min']} to {row['ratio_max']}", row["pairs"], share]
+        lines.append("| " + " | ".join(cells) + " |")
+    kinds = sorted({(row["cpu"], row["threads"], row["commit"], row["compiler"], row["peer"]) for row in rows.values()})
+    said = "{}; {} threads; hearth {}, {}; peer {}."
+    lines += [""] + [said.format(*kind) for kind in kinds]
+    return "\n".join(lines)
+
+
 def cpu_name():
     try:
         text = pathlib.Path("/proc/cpuinfo").read_text()
@@ -228,6 +247,7 @@ def arguments():
     setting = os.environ.get
     parser.add_argument("cases", nargs="*", help="cases, or patterns that choose from the list; nothing: the whole list")
     parser.add_argument("--list", action="store_true", help="print the list and end")
+    parser.add_argument("--table", type=pathlib.Path, metavar="CSV", help="print a record as a table and end")
     parser.add_argument("--pairs", type=int, default=5, help="pairs of runs for each case (5)")
     parser.add_argument("--threads", type=int, default=0, help="threads of both programs (hearth's own choice)")
     parser.add_argument("--level", default="", help="HEARTH_CPU of hearth, such as avx2")
@@ -262,6 +282,9 @@ def main():
     if options.list:
         print("\n".join(CASES))
         return 0
+    if options.table:
+        print(table(options.table))
+        return 0
     cases = chosen(options.cases)
     if options.pairs < 1:
         raise SystemExit("error: --pairs must be at least 1")
@@ -288,7 +311,8 @@ def main():
             continue
         append(rows, record)
         for one in rows:
-            print("{case} {part}: {hearth_tok_s} : {peer_tok_s} tokens/s, ratio {ratio} ({ratio_min} to {ratio_max})".format(**one))
+            shown = "{case} {part}: {hearth_tok_s} : {peer_tok_s} tokens/s, ratio {ratio} ({ratio_min} to {ratio_max})"
+            print(shown.format(**one))
     print(f"recorded in {record}", file=sys.stderr)
     return 1 if failed else 0
 
