@@ -91,6 +91,28 @@ pub enum EngineError {
         /// Rows of the model's output.
         n_vocab: usize,
     },
+    /// The draft model has another number of tokens.
+    #[error(
+        "the draft model's vocabulary has {n_draft} tokens, the model's {n_target}: they must be the same"
+    )]
+    DraftSize {
+        /// Tokens of the draft model.
+        n_draft: usize,
+        /// Tokens of the model it would guess for.
+        n_target: usize,
+    },
+    /// A token means something else to the draft model.
+    #[error(
+        "token {token} is {draft:?} to the draft model and {target:?} to the model: the vocabularies must be the same"
+    )]
+    DraftToken {
+        /// The token.
+        token: u32,
+        /// Its text in the draft model's vocabulary.
+        draft: String,
+        /// Its text in the model's.
+        target: String,
+    },
     /// No memory for keys and values.
     #[error(transparent)]
     Pool(#[from] PoolError),

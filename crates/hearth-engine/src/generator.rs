@@ -1,22 +1,23 @@
 //! One model, one sequence: reads a prompt in chunks, draws tokens, sends events.
 //!
 //! The keys and values of the last request stay, and a prompt that begins with the same tokens does not
-//! read them again: a chat pays for its new turn only. What comes out is the same either way.
+//! read them again: a chat pays for its new turn only. Guesses of the next tokens are tested in the step that
+//! is due anyway ([`speculation`](crate::speculation)). What comes out is the same either way.
 
 use std::{ops::ControlFlow, sync::Arc, time::Instant};
 
 use hearth_gguf::Gguf;
 use hearth_kernels::{Kernels, KvType};
-use hearth_model::{
-    Batch, Executor, ExecutorLimits, Logits, Model, ModelOptions, PagePool, Row, Sequence,
-};
+use hearth_model::{ExecutorLimits, Model, ModelOptions, PagePool, StepError};
 use hearth_text::{Encode, Tokenizer};
 
 use crate::{
+    decoder::{Decoder, LogitsOf},
     error::{EngineError, RequestError},
     output::Output,
-    request::{Answer, FinishReason, Request},
+    request::{Answer, FinishReason, Request, Speculate},
     sampler::Sampler,
+    speculation::{Draft, MAX_GUESSES, Speculation},
     stats::Statistics,
 };
 
@@ -31,7 +32,8 @@ pub struct GeneratorOptions {
     pub chunk: usize,
     /// Positions that memory is made for, at most the context; all of it when absent.
     pub n_positions: Option<usize>,
-    /// Rows of logits a step can return: 1 to generate, up to `chunk` for the logits of a whole prompt.
+    /// Rows of logits a step can return: 1 to generate, one more for each guess it may test
+    /// ([`MAX_GUESSES`] are ever made), up to `chunk` for the logits of a whole prompt.
     pub max_logits: usize,
 }
 
@@ -42,7 +44,7 @@ impl Default for GeneratorOptions {
             kv_type: KvType::F16,
             chunk: 512,
             n_positions: None,
-            max_logits: 1,
+            max_logits: 1 + MAX_GUESSES,
         }
     }
 }
@@ -74,17 +76,13 @@ pub type Callback<'a> = dyn FnMut(Event<'_>) -> ControlFlow<()> + 'a;
 
 /// A loaded model with memory for one sequence.
 pub struct Generator {
-    model: Arc<Model>,
+    target: Decoder,
+    draft: Option<Draft>,
     tokenizer: Arc<Tokenizer>,
     kernels: Kernels,
-    executor: Executor,
-    pool: PagePool,
-    sequence: Sequence,
-    /// The tokens whose keys and values `sequence` holds.
-    stored: Vec<u32>,
-    rows: Vec<Row>,
-    chunk: usize,
-    n_positions: usize,
+    speculation: Speculation,
+    /// The present token and the guesses after it.
+    tokens: Vec<u32>,
 }
 
 impl Generator {
@@ -133,22 +131,35 @@ impl Generator {
             n_positions,
         };
         Ok(Generator {
-            executor: Executor::new(&model, &kernels, limits)?,
-            pool: PagePool::new(&model, options.kv_type, n_positions)?,
-            sequence: Sequence::new(),
-            stored: Vec::new(),
-            rows: Vec::with_capacity(chunk),
-            chunk,
-            n_positions,
-            model,
+            target: Decoder::new(model, &kernels, options.kv_type, limits)?,
+            draft: None,
             tokenizer,
+            speculation: Speculation::new(kernels.level()),
             kernels,
+            tokens: Vec::with_capacity(1 + MAX_GUESSES),
         })
+    }
+
+    /// Loads a smaller model of the same vocabulary that guesses tokens; what the answers are does not depend on it.
+    ///
+    /// # Errors
+    ///
+    /// The file is no model we run, its vocabulary is another one, or memory is refused.
+    pub fn add_draft(&mut self, gguf: Arc<Gguf>) -> Result<(), EngineError> {
+        self.draft = Some(Draft::load(
+            gguf,
+            self.target.model(),
+            &self.tokenizer,
+            &self.kernels,
+            self.target.pool().layout().kv_type(),
+            self.target.limits(),
+        )?);
+        Ok(())
     }
 
     /// The model.
     pub fn model(&self) -> &Arc<Model> {
-        &self.model
+        self.target.model()
     }
 
     /// The tokenizer.
@@ -163,7 +174,7 @@ impl Generator {
 
     /// The pages of keys and values.
     pub fn pool(&self) -> &PagePool {
-        &self.pool
+        self.target.pool()
     }
 
     /// Tokens of plain text, with the special tokens the model expects around it.
@@ -179,8 +190,10 @@ impl Generator {
 
     /// Forgets the last request, so that the next one reads its whole prompt.
     pub fn reset(&mut self) {
-        self.sequence.clear(&mut self.pool);
-        self.stored.clear();
+        self.target.clear();
+        if let Some(draft) = &mut self.draft {
+            draft.clear();
+        }
     }
 
     /// Runs a request to its end. Events come in order: the prompt's progress, then for each token the
@@ -194,56 +207,85 @@ impl Generator {
         request: &Request,
         callback: &mut Callback<'_>,
     ) -> Result<Answer, EngineError> {
+        self.run(request, None, callback)
+    }
+
+    /// Runs a request whose answer is given: each token is drawn as ever, and then the next one of `answer` is
+    /// taken in its place. The work is that of a model which writes this answer, so its speed can be
+    /// measured with any weights.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Generator::generate`]; or `answer` names a token outside the vocabulary.
+    pub fn replay(
+        &mut self,
+        request: &Request,
+        answer: &[u32],
+        callback: &mut Callback<'_>,
+    ) -> Result<Answer, EngineError> {
+        self.check_vocabulary("the answer", answer)?;
+        self.run(request, Some(answer), callback)
+    }
+
+    fn run(
+        &mut self,
+        request: &Request,
+        answer: Option<&[u32]>,
+        callback: &mut Callback<'_>,
+    ) -> Result<Answer, EngineError> {
         let start = Instant::now();
-        request.check(self.model.n_vocab(), self.n_positions)?;
+        let n_positions = self.target.limits().n_positions;
+        request.check(self.model().n_vocab(), n_positions)?;
         let n_prompt = request.prompt.len();
-        let mut sampler = Sampler::new(
+        let sampler = Sampler::new(
             request.sampling.clone(),
-            self.model.n_vocab(),
+            self.model().n_vocab(),
             n_prompt,
             request.choice,
         )?;
-        let room = self.n_positions - n_prompt;
-        let n_wanted = request.max_tokens.unwrap_or(room).min(room);
+        let n_most = answer.map_or(usize::MAX, <[u32]>::len);
+        let n_most = request.max_tokens.unwrap_or(usize::MAX).min(n_most);
+        let n_wanted = n_most.min(n_positions - n_prompt);
         let tokenizer = self.tokenizer.clone();
-        let mut output = Output::new(request, &tokenizer);
-        let mut statistics = Statistics {
-            n_prompt,
-            seed: sampler.seed(),
-            ..Statistics::default()
-        };
-        statistics.n_reused = self.keep_common(&request.prompt);
-        let mut history = request.prompt.clone();
-        let is_read = self.read(
-            &history[statistics.n_reused..],
-            n_wanted > 0,
-            n_prompt,
+        let mut writer = Writer {
+            statistics: Statistics {
+                n_prompt,
+                seed: sampler.seed(),
+                n_reused: self.target.keep_common(&request.prompt, 0),
+                ..Statistics::default()
+            },
+            sampler,
+            answer,
+            output: Output::new(request, &tokenizer),
+            history: request.prompt.clone(),
+            start,
             callback,
+        };
+        let is_read = self.target.read(
+            &self.kernels,
+            &request.prompt[writer.statistics.n_reused..],
+            n_wanted > 0,
+            &mut |n_done| {
+                (writer.callback)(Event::Prefill {
+                    n_done,
+                    n_total: n_prompt,
+                })
+            },
         )?;
-        statistics.prefill = start.elapsed();
+        writer.statistics.prefill = start.elapsed();
         let decode = Instant::now();
-        let mut finish = FinishReason::Length;
-        match is_read {
-            ControlFlow::Break(()) => finish = FinishReason::Cancelled,
-            ControlFlow::Continue(mut logits) => {
-                while history.len() < n_prompt + n_wanted {
-                    let token = sampler.draw(logits, &history)?;
-                    statistics.n_drawn += 1;
-                    statistics
-                        .first_token
-                        .get_or_insert_with(|| start.elapsed());
-                    if let ControlFlow::Break(reason) = output.take(token, logits, callback) {
-                        finish = reason;
-                        break;
-                    }
-                    history.push(token);
-                    if history.len() < n_prompt + n_wanted {
-                        logits = self.step(&[token], LogitsOf::Last)?.row(0);
-                    }
+        let finish = match is_read {
+            ControlFlow::Break(()) => FinishReason::Cancelled,
+            ControlFlow::Continue(_) if n_wanted == 0 => FinishReason::Length,
+            ControlFlow::Continue(logits) => match writer.take(logits)? {
+                ControlFlow::Break(reason) => reason,
+                ControlFlow::Continue(_) => {
+                    self.write(&mut writer, request.speculate, n_prompt + n_wanted)?
                 }
-            }
-        }
-        let (tokens, text, finish) = output.finish(finish, callback);
+            },
+        };
+        let (tokens, text, finish) = writer.output.finish(finish, writer.callback);
+        let mut statistics = writer.statistics;
         statistics.decode = decode.elapsed();
         Ok(Answer {
             tokens,
@@ -253,17 +295,78 @@ impl Generator {
         })
     }
 
-    /// Appends `tokens` to what is stored, in chunks, and returns the logits after the last one.
-    ///
-    /// # Errors
-    ///
-    /// There are no tokens, one is outside the vocabulary, or they do not fit the context.
-    fn feed(&mut self, tokens: &[u32]) -> Result<&[f32], EngineError> {
-        let n_total = self.stored.len() + tokens.len();
-        self.check_tokens(tokens)?;
-        match self.read(tokens, true, n_total, &mut |_| ControlFlow::Continue(()))? {
-            ControlFlow::Continue(logits) => Ok(logits),
-            ControlFlow::Break(()) => unreachable!("the callback never breaks"),
+    /// Steps and draws until the answer ends, at the latest when the text has `n_end` tokens.
+    fn write(
+        &mut self,
+        writer: &mut Writer<'_, '_>,
+        speculate: Speculate,
+        n_end: usize,
+    ) -> Result<FinishReason, EngineError> {
+        let speculates = speculate != Speculate::Off;
+        if speculates {
+            self.speculation.begin(&writer.history, speculate);
+            if let Some(draft) = &mut self.draft {
+                draft.begin(&writer.history);
+            }
+        }
+        while writer.history.len() < n_end {
+            let history = &writer.history;
+            self.tokens.clear();
+            self.tokens.extend(history.last());
+            if speculates {
+                let n_most = (n_end - history.len()).min(self.target.limits().max_logits) - 1;
+                let (kernels, sampler) = (&self.kernels, &mut writer.sampler);
+                let draft = self.draft.as_mut().map(|draft| (draft, kernels, sampler));
+                let guesses = self.speculation.guess(history, n_most, draft);
+                self.tokens.extend_from_slice(guesses);
+            }
+            let flow = self.step(writer, speculates);
+            // Wrong guesses were read as well: nothing of them stays, nor of what stands after the end of an
+            // answer. A token just drawn is not read yet.
+            let n_unread = usize::from(matches!(flow, Ok(ControlFlow::Continue(()))));
+            self.target.keep(writer.history.len() - n_unread);
+            self.target.release();
+            if let ControlFlow::Break(reason) = flow? {
+                return Ok(reason);
+            }
+        }
+        Ok(FinishReason::Length)
+    }
+
+    /// One step over the present token and the guesses after it, and all the tokens it lets us draw.
+    fn step(
+        &mut self,
+        writer: &mut Writer<'_, '_>,
+        speculates: bool,
+    ) -> Result<ControlFlow<FinishReason>, EngineError> {
+        writer.statistics.n_steps += 1;
+        loop {
+            let step = self
+                .target
+                .try_step(&self.kernels, &self.tokens, LogitsOf::All)?;
+            let logits = match step {
+                Ok(logits) => logits,
+                // Perhaps after a wrong guess only: without guesses it would never have been seen.
+                Err(StepError::NotFinite { .. }) if self.tokens.len() > 1 => {
+                    self.speculation.withdraw();
+                    self.tokens.truncate(1);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            for index in 0..logits.len() {
+                if let ControlFlow::Break(reason) = writer.take(logits.row(index))? {
+                    return Ok(ControlFlow::Break(reason));
+                }
+                let is_right = speculates
+                    && self
+                        .speculation
+                        .drawn(&writer.history, &mut writer.statistics);
+                if !is_right {
+                    break;
+                }
+            }
+            return Ok(ControlFlow::Continue(()));
         }
     }
 
@@ -283,13 +386,18 @@ impl Generator {
         self.reset();
         self.check_tokens(tokens)?;
         if !all {
-            // The only row: whether to go on is no question.
-            let _ = show(tokens.len() - 1, self.feed(tokens)?);
+            let mut go_on = |_| ControlFlow::Continue(());
+            let read = self.target.read(&self.kernels, tokens, true, &mut go_on)?;
+            if let ControlFlow::Continue(logits) = read {
+                // The only row: whether to go on is no question.
+                let _ = show(tokens.len() - 1, logits);
+            }
             return Ok(());
         }
         let mut pos = 0;
-        for chunk in tokens.chunks(self.chunk.min(self.executor.limits().max_logits)) {
-            let logits = self.step(chunk, LogitsOf::All)?;
+        for chunk in tokens.chunks(self.target.limits().max_logits) {
+            self.target.release();
+            let logits = self.target.step(&self.kernels, chunk, LogitsOf::All)?;
             for index in 0..logits.len() {
                 if show(pos + index, logits.row(index)).is_break() {
                     return Ok(());
@@ -301,128 +409,57 @@ impl Generator {
     }
 
     fn check_tokens(&self, tokens: &[u32]) -> Result<(), RequestError> {
-        let (n_vocab, n_ctx) = (self.model.n_vocab(), self.n_positions);
-        let n_prompt = self.stored.len() + tokens.len();
+        let (n_prompt, n_ctx) = (tokens.len(), self.target.limits().n_positions);
         if tokens.is_empty() {
             return Err(RequestError::EmptyPrompt);
         }
         if n_prompt > n_ctx {
             return Err(RequestError::PromptTooLong { n_prompt, n_ctx });
         }
+        self.check_vocabulary("the prompt", tokens)
+    }
+
+    fn check_vocabulary(&self, place: &'static str, tokens: &[u32]) -> Result<(), RequestError> {
+        let n_vocab = self.model().n_vocab();
         match tokens.iter().find(|token| **token as usize >= n_vocab) {
             Some(&token) => Err(RequestError::Token {
-                place: "the prompt",
+                place,
                 token,
                 n_vocab,
             }),
             None => Ok(()),
         }
     }
-
-    /// Keeps the positions that `prompt` begins with, all but its last token at most: its logits are needed.
-    fn keep_common(&mut self, prompt: &[u32]) -> usize {
-        let common = prompt[..prompt.len() - 1]
-            .iter()
-            .zip(&self.stored)
-            .take_while(|(a, b)| a == b)
-            .count();
-        let window = self.model.plan().window();
-        let n_kept = if self.sequence.can_continue_at(common, window) {
-            common
-        } else {
-            0
-        };
-        self.sequence.truncate(n_kept, &mut self.pool);
-        self.stored.truncate(n_kept);
-        n_kept
-    }
-
-    /// Appends tokens chunk by chunk; the logits are those after the last one, if wanted.
-    fn read(
-        &mut self,
-        tokens: &[u32],
-        wants_logits: bool,
-        n_total: usize,
-        callback: &mut Callback<'_>,
-    ) -> Result<ControlFlow<(), &[f32]>, EngineError> {
-        let (mut rest, chunk) = (tokens, self.chunk);
-        if callback(Event::Prefill {
-            n_done: self.stored.len(),
-            n_total,
-        })
-        .is_break()
-        {
-            return Ok(ControlFlow::Break(()));
-        }
-        while rest.len() > chunk {
-            let (now, later) = rest.split_at(chunk);
-            self.step(now, LogitsOf::None)?;
-            rest = later;
-            if callback(Event::Prefill {
-                n_done: self.stored.len(),
-                n_total,
-            })
-            .is_break()
-            {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        let n_done = self.stored.len() + rest.len();
-        let logits = self.step(
-            rest,
-            if wants_logits {
-                LogitsOf::Last
-            } else {
-                LogitsOf::None
-            },
-        )?;
-        if callback(Event::Prefill { n_done, n_total }).is_break() {
-            return Ok(ControlFlow::Break(()));
-        }
-        Ok(ControlFlow::Continue(if wants_logits {
-            logits.row(0)
-        } else {
-            &[]
-        }))
-    }
-
-    /// One step: appends at most a chunk of tokens.
-    fn step(&mut self, tokens: &[u32], logits_of: LogitsOf) -> Result<Logits<'_>, EngineError> {
-        let start = self.stored.len();
-        self.sequence
-            .grow_to(start + tokens.len(), &mut self.pool)?;
-        self.rows.clear();
-        self.rows
-            .extend(tokens.iter().enumerate().map(|(index, &token)| Row {
-                seq: 0,
-                pos: (start + index) as u32,
-                token,
-                wants_logits: match logits_of {
-                    LogitsOf::None => false,
-                    LogitsOf::Last => index + 1 == tokens.len(),
-                    LogitsOf::All => true,
-                },
-            }));
-        let batch = Batch {
-            rows: &self.rows,
-            tables: &[self.sequence.table()],
-        };
-        let logits = self
-            .executor
-            .step(&self.model, &self.kernels, &mut self.pool, &batch)?;
-        self.sequence.advance(tokens.len());
-        self.stored.extend_from_slice(tokens);
-        if let Some(window) = self.model.plan().window() {
-            self.sequence.release_outside(window, &mut self.pool);
-        }
-        Ok(logits)
-    }
 }
 
-/// Which rows of a step want logits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LogitsOf {
-    None,
-    Last,
-    All,
+/// Draws the tokens of one answer and passes them on.
+struct Writer<'a, 'c> {
+    sampler: Sampler,
+    /// What is taken in place of the tokens drawn.
+    answer: Option<&'a [u32]>,
+    output: Output<'a>,
+    /// Prompt and answer so far.
+    history: Vec<u32>,
+    statistics: Statistics,
+    start: Instant,
+    callback: &'a mut Callback<'c>,
+}
+
+impl Writer<'_, '_> {
+    /// Draws the next token of the history; `Break` when the answer ends with it.
+    fn take(&mut self, logits: &[f32]) -> Result<ControlFlow<FinishReason>, RequestError> {
+        let drawn = self.sampler.draw(logits, &self.history)?;
+        let token = self
+            .answer
+            .map_or(drawn, |answer| answer[self.statistics.n_drawn]);
+        self.statistics.n_drawn += 1;
+        self.statistics
+            .first_token
+            .get_or_insert_with(|| self.start.elapsed());
+        let flow = self.output.take(token, logits, self.callback);
+        if flow.is_continue() {
+            self.history.push(token);
+        }
+        Ok(flow)
+    }
 }

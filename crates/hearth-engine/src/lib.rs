@@ -2,7 +2,7 @@
 //! drawn one after the other, text goes out through a callback.
 //!
 //! What a request draws depends on the model, the request and its seed alone: not on how the prompt
-//! was cut, what ran before, or how many threads there are. This crate knows nothing of HTTP or of
+//! was cut, what ran before, which tokens were guessed ahead, or how many threads there are. This crate knows nothing of HTTP or of
 //! file formats, and never does arithmetic on weights.
 //!
 //! ```no_run
@@ -27,16 +27,18 @@
 
 #![forbid(unsafe_code)]
 
+mod decoder;
 mod error;
 mod generator;
 mod output;
 mod request;
 pub mod sampler;
+pub mod speculation;
 mod stats;
 mod stop;
 
 pub use error::{EngineError, RequestError};
 pub use generator::{Callback, Event, Generator, GeneratorOptions};
-pub use request::{Answer, FinishReason, Request};
+pub use request::{Answer, FinishReason, Request, Speculate};
 pub use sampler::{Sampler, SamplingParams};
-pub use stats::Statistics;
+pub use stats::{Guesses, Statistics};

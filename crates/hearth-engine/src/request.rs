@@ -6,6 +6,18 @@ use crate::{error::RequestError, sampler::SamplingParams, stats::Statistics};
 const MAX_STOPS: usize = 64;
 const MAX_STOP_BYTES: usize = 4096;
 
+/// When tokens are guessed and tested several in one step ([`speculation`](crate::speculation)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speculate {
+    /// Never.
+    Off,
+    /// As often and as far as it pays.
+    #[default]
+    Auto,
+    /// Whenever there is a guess, as far as there is room: to test and to measure.
+    Always,
+}
+
 /// One request: a prompt and how to continue it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
@@ -22,6 +34,8 @@ pub struct Request {
     /// Whether the answer is a text of its own, as in a chat: the space that some tokenizers put in
     /// front of a text is then taken away. Otherwise it belongs to the text that continues the prompt.
     pub begins_text: bool,
+    /// When tokens are guessed and tested several at a time. The answer is the same.
+    pub speculate: Speculate,
 }
 
 impl Request {
@@ -34,6 +48,7 @@ impl Request {
             sampling: SamplingParams::default(),
             choice: 0,
             begins_text: false,
+            speculate: Speculate::Auto,
         }
     }
 

@@ -11,6 +11,12 @@ pub struct Statistics {
     pub n_reused: usize,
     /// Tokens drawn, including one that ended the text.
     pub n_drawn: usize,
+    /// Steps made after the prompt: fewer than tokens when guesses were right.
+    pub n_steps: usize,
+    /// Guesses from the text itself.
+    pub lookup: Guesses,
+    /// Guesses of a draft model.
+    pub draft: Guesses,
     /// Time to read the prompt, up to the logits after it.
     pub prefill: Duration,
     /// Time from there to the end.
@@ -19,6 +25,15 @@ pub struct Statistics {
     pub first_token: Option<Duration>,
     /// The seed in use: with it the same request gives the same answer.
     pub seed: u64,
+}
+
+/// Tokens that were guessed and tested in a step that was due anyway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Guesses {
+    /// Tokens guessed.
+    pub n_made: usize,
+    /// Of those, tokens that were then drawn.
+    pub n_right: usize,
 }
 
 impl Statistics {
