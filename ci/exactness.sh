@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Scores must be the same bytes whatever computes them. For every model given (default: the fixtures whose weight types
-# hearth supports) and both key/value types, compares `hearth logits` across instruction sets, numbers of threads and
+# hearth supports) and every key/value type, compares `hearth logits` across instruction sets, numbers of threads and
 # ways of feeding the prompt with the first combination, and prints the matrix. Exit code 1 if anything differs.
 #
 #   ci/exactness.sh                     fixtures under $HEARTH_FIXTURES (or ../shared/fixtures)
@@ -85,7 +85,7 @@ row() { # row MODEL KV LEVEL...: these levels compared with scalar code, one thr
 prompt=$(prompt_of "$tokens")
 head_line
 for model in "${models[@]}"; do
-  for kv in f16 f32; do row "$model" "$kv" "${usable[@]}"; done
+  for kv in f16 f32 q8_0; do row "$model" "$kv" "${usable[@]}"; done
 done
 
 if [ ${#long_models[@]} -gt 0 ]; then
@@ -93,7 +93,7 @@ if [ ${#long_models[@]} -gt 0 ]; then
   prompt=$(prompt_of "$tokens")
   head_line
   for model in "${long_models[@]}"; do row "$model" f16 "${usable[@]:1}"; done
-  row "${long_models[1]}" f32 "${usable[@]:1}"
+  for kv in f32 q8_0; do row "${long_models[1]}" "$kv" "${usable[@]:1}"; done
 fi
 echo "exactness: $compared outputs compared, $differences differ; $(basename "$HEARTH_BIN") on $(nproc) processors"
 [ "$differences" -eq 0 ]

@@ -282,7 +282,7 @@ mod tests {
             (
                 &["logits", "a.gguf", "--tokens", "1", "--kv", "q4"],
                 "invalid value 'q4' for '--kv <TYPE>'",
-                "f16, f32",
+                "f16, f32, q8_0",
             ),
             (
                 &["run"],

@@ -36,6 +36,7 @@ pub fn kv_type(arg: KvArg) -> KvType {
     match arg {
         KvArg::F16 => KvType::F16,
         KvArg::F32 => KvType::F32,
+        KvArg::Q8_0 => KvType::Q8_0,
     }
 }
 

@@ -86,7 +86,7 @@ fn logits_are_the_same_bytes_however_they_are_computed() {
     let file = TempFile::new("logits.gguf", &tiny_model().build());
     let tokens: Vec<String> = (0..70).map(|i| (3 + i * 7 % 250).to_string()).collect();
     let tokens = tokens.join(",");
-    for kv in ["f16", "f32"] {
+    for kv in ["f16", "f32", "q8_0"] {
         let all = |level: &str, flags: &[&str]| {
             let mut command = hearth([
                 "logits",

@@ -28,7 +28,7 @@ fn main() {
             let Ok(kernels) = Kernels::new(level, n_threads) else {
                 continue;
             };
-            for kv_type in [KvType::F16, KvType::F32] {
+            for kv_type in KvType::ALL {
                 bench(&kernels, kv_type, "prompt", 0..512);
                 bench(&kernels, kv_type, "prompt", 3584..4096);
                 bench(&kernels, kv_type, "decode", 4095..4096);
@@ -66,6 +66,8 @@ fn bench(kernels: &Kernels, kv_type: KvType, what: &str, positions: std::ops::Ra
         n_head: N_HEAD,
         scale: 1.0 / (HEAD_DIM as f32).sqrt(),
         window: None,
+        soft_cap: None,
+        sinks: None,
     };
     let mut best = f64::INFINITY;
     let start = Instant::now();
@@ -85,7 +87,7 @@ fn bench(kernels: &Kernels, kv_type: KvType, what: &str, positions: std::ops::Ra
     }
     let visible: f64 = rows.iter().map(|row| f64::from(row.pos + 1)).sum();
     let products = visible * (2 * N_HEAD * HEAD_DIM) as f64;
-    let bytes = visible * (2 * N_HEAD_KV * HEAD_DIM * kv_type.element_bytes()) as f64;
+    let bytes = visible * (place.page_bytes / PAGE_POSITIONS) as f64;
     println!(
         "{:8} {} thread(s) {}: {what} {positions:?}: {:.3} ms, {:.1} GFMA/s, {:.1} GB/s of keys and values",
         kernels.level(),

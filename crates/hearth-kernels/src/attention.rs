@@ -32,15 +32,22 @@ pub(crate) const CHUNK: usize = 512;
 /// Queries of a tile.
 pub(crate) const TILE: usize = 12;
 
+/// What the largest weight of a chunk becomes when values have 8 bits: 512 products of 32767 and 127 just fit 32 bits.
+pub(crate) const MAX_WEIGHT: f32 = 32767.0;
+
 /// What attention needs to know beside the layout of keys and values.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AttendArgs {
+pub struct AttendArgs<'a> {
     /// Query heads, a multiple of the key/value heads.
     pub n_head: usize,
     /// Factor on every score.
     pub scale: f32,
     /// How many positions a row sees, its own included; all without it.
     pub window: Option<u32>,
+    /// Scores are bounded softly: `cap * tanh(score / cap)`.
+    pub soft_cap: Option<f32>,
+    /// A logit per query head that joins its softmax and has no value: it only takes weight away from the others.
+    pub sinks: Option<&'a [f32]>,
 }
 
 /// Largest shapes of a model's calls, to size a [`Scratch`] once.
@@ -58,6 +65,49 @@ pub struct Bounds {
     pub head_dim_v: usize,
     /// Positions of a sequence.
     pub n_positions: usize,
+}
+
+impl Bounds {
+    /// Bytes of the large allocations that [`Scratch::reserve`] makes for a team, to be judged before they are made. Counts
+    /// beyond what can be addressed come out as the largest number.
+    pub fn scratch_bytes(&self, n_threads: usize) -> [u64; 3] {
+        let sizes = Sizes::new(self, n_threads);
+        let floats = |n: usize| 4u64.saturating_mul(n as u64);
+        [
+            floats(sizes.shared),
+            floats(sizes.own.saturating_mul(n_threads)),
+            (size_of::<Tile>() as u64).saturating_mul(sizes.n_tiles as u64),
+        ]
+    }
+}
+
+/// How much a scratch holds for calls up to some bounds.
+struct Sizes {
+    n_tiles: usize,
+    /// Tiles whose chunks are tasks.
+    n_shared: usize,
+    /// Floats of the partial results of those.
+    shared: usize,
+    /// Floats of the partial results of one thread's tile.
+    own: usize,
+}
+
+impl Sizes {
+    fn new(bounds: &Bounds, n_threads: usize) -> Sizes {
+        let n_tiles = plan::max_tiles(bounds);
+        let n_chunks = bounds.n_positions.div_ceil(CHUNK).max(1);
+        let n_shared = n_tiles.min(n_threads.saturating_mul(plan::SPLIT_TILES));
+        let n_queries = n_shared
+            .saturating_mul(TILE)
+            .min(bounds.n_rows.saturating_mul(bounds.n_head));
+        let len = n_chunks.saturating_mul(plan::partial_len(bounds.head_dim_v));
+        Sizes {
+            n_tiles,
+            n_shared,
+            shared: n_queries.saturating_mul(len),
+            own: len.saturating_mul(TILE),
+        }
+    }
 }
 
 /// Memory that attention reuses from call to call. It grows when a call needs more than it has;
@@ -81,17 +131,14 @@ impl Scratch {
     /// Makes room for calls up to `bounds` on `kernels`' team, so that they allocate nothing. Memory that is never touched stays
     /// with the system.
     pub fn reserve(&mut self, kernels: &Kernels, bounds: &Bounds) {
-        let n_tiles = plan::max_tiles(bounds);
-        let n_chunks = bounds.n_positions.div_ceil(CHUNK).max(1);
-        let n_shared = n_tiles.min(plan::SPLIT_TILES * kernels.n_threads());
-        let n_queries = (n_shared * TILE).min(bounds.n_rows * bounds.n_head);
-        self.plan.reserve(n_tiles, bounds.n_rows);
+        let sizes = Sizes::new(bounds, kernels.n_threads());
+        self.plan.reserve(sizes.n_tiles, bounds.n_rows);
         self.grow(
             kernels.n_threads(),
-            n_shared,
-            n_queries * n_chunks * plan::partial_len(bounds.head_dim_v),
+            sizes.n_shared,
+            sizes.shared,
             bounds.head_dim,
-            TILE * n_chunks * plan::partial_len(bounds.head_dim_v),
+            sizes.own,
         );
     }
 
@@ -128,7 +175,7 @@ pub(crate) struct Inputs<'a> {
     pub place: &'a KvPlace,
     pub rows: &'a [KvRow],
     pub tables: &'a [&'a [u32]],
-    pub args: &'a AttendArgs,
+    pub args: &'a AttendArgs<'a>,
     pub q: &'a [f32],
 }
 
@@ -159,6 +206,15 @@ impl<'a> Inputs<'a> {
             place.n_head_kv
         );
         assert!(args.window != Some(0), "a row sees at least itself");
+        assert!(
+            args.soft_cap.is_none_or(|cap| cap > 0.0 && cap.is_finite()),
+            "a soft cap is positive and finite: {:?}",
+            args.soft_cap
+        );
+        assert!(
+            args.sinks.is_none_or(|sinks| sinks.len() == n_head),
+            "one sink per head"
+        );
         assert_eq!(
             q.len(),
             rows.len() * n_head * place.head_dim,
@@ -192,7 +248,8 @@ impl Kernels {
     /// A NaN among the visible keys or in the query, or a score that overflows, makes that head's output of the row NaN.
     ///
     /// # Panics
-    /// If lengths do not fit, heads are not a multiple of the key/value heads, a window is 0, or a visible position lies in no page.
+    /// If lengths do not fit, heads are not a multiple of the key/value heads, a window is 0, a soft cap is not a positive number,
+    /// or a visible position lies in no page.
     #[allow(clippy::too_many_arguments)]
     pub fn attend(
         &self,
@@ -201,7 +258,7 @@ impl Kernels {
         place: &KvPlace,
         rows: &[KvRow],
         tables: &[&[u32]],
-        args: &AttendArgs,
+        args: &AttendArgs<'_>,
         q: &[f32],
         out: &mut [f32],
     ) {
@@ -328,7 +385,7 @@ impl Call<'_> {
                 &self.inputs,
                 tile,
                 query,
-                row,
+                (row, head),
                 partials,
                 self.out_of(row, head),
             );

@@ -6,12 +6,16 @@
 //! vector in hand. Every method does exactly what the scalar functions of [`crate::float`] do, per lane.
 
 use crate::cpu::Isa;
-use crate::float::{EXP_COEFFICIENTS, EXP_HIGHEST, EXP_LOWEST, LANES, LN2_HIGH, LN2_LOW, LOG2_E};
+use crate::float::{
+    EXP_COEFFICIENTS, EXP_HIGHEST, EXP_LOWEST, LANES, LN2_HIGH, LN2_LOW, LOG2_E, TANH_COEFFICIENTS,
+    TANH_SMALL,
+};
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod byte_dots;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
 mod portable;
@@ -19,11 +23,12 @@ mod stored;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use byte_dots::ByteDots;
 pub(crate) use portable::Portable;
 pub(crate) use stored::{Bf16, F16, F32, Stored};
 
 /// Arithmetic on 16 lanes. Implemented by the tokens that prove the processor has the instructions.
-pub(crate) trait Lanes: Copy {
+pub(crate) trait Lanes: Copy + ByteDots<Floats = Self::V> {
     /// Sixteen lanes.
     type V: Copy;
 
@@ -86,6 +91,24 @@ pub(crate) trait Lanes: Copy {
         let y = self.add_exponent(p, n);
         let y = self.select_less(self.splat(EXP_HIGHEST), x, self.splat(f32::INFINITY), y);
         self.select_less(x, self.splat(EXP_LOWEST), self.splat(0.0), y)
+    }
+
+    /// [`crate::float::tanh`] in every lane.
+    #[inline(always)]
+    fn tanh(self, x: Self::V) -> Self::V {
+        let negative = self.sub(self.splat(0.0), x);
+        let magnitude = self.max(x, negative);
+        let square = self.mul(x, x);
+        let mut p = self.splat(TANH_COEFFICIENTS[0]);
+        for c in &TANH_COEFFICIENTS[1..] {
+            p = self.fma(p, square, self.splat(*c));
+        }
+        let small = self.fma(self.mul(x, square), p, x);
+        let t = self.exp(self.mul(self.splat(-2.0), magnitude));
+        let one = self.splat(1.0);
+        let y = self.div(self.sub(one, t), self.add(one, t));
+        let large = self.select_less(x, self.splat(0.0), self.sub(self.splat(0.0), y), y);
+        self.select_less(magnitude, self.splat(TANH_SMALL), small, large)
     }
 
     /// The first `x.len()` lanes from `x`, the others zero.

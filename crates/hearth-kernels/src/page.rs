@@ -3,7 +3,12 @@
 //! A page holds 64 positions of all layers. Inside a layer keys lie as `[n_head_kv][64 / 16][head_dim][16]`, so that 16
 //! neighbouring positions are the lanes of a score, and values as `[n_head_kv][64][head_dim_v]`, so that the elements of one
 //! position are. Half precision is rounded to nearest even; a magnitude from 65520 on is stored as infinity and turns
-//! that head's output into NaN instead of something plausible. Elements are little-endian.
+//! that head's output into NaN instead of something plausible. Elements are little-endian. 8-bit keys and values have steps
+//! beside them and a layout of their own (`page/q8_0.rs`).
+
+mod q8_0;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 
@@ -11,6 +16,9 @@ use crate::Kernels;
 use crate::disjoint::Disjoint;
 use crate::float::{self, LANES};
 use crate::lanes::{self, LaneOp, Lanes};
+pub(crate) use q8_0::{
+    BLOCK as Q8_BLOCK, TINY as Q8_TINY, group_bytes as q8_group_bytes, quantize,
+};
 
 /// Positions in a page.
 pub const PAGE_POSITIONS: usize = 64;
@@ -28,14 +36,28 @@ pub enum KvType {
     F16,
     /// Single precision, for reference.
     F32,
+    /// 8-bit integers: keys with a step per 32 dimensions, values with one per position and head.
+    Q8_0,
 }
 
 impl KvType {
-    /// Bytes of one element.
-    pub fn element_bytes(self) -> usize {
+    /// All types, smallest first.
+    pub const ALL: [KvType; 3] = [KvType::Q8_0, KvType::F16, KvType::F32];
+
+    /// Bytes of one head's keys in a page; none if they are beyond counting.
+    pub fn key_bytes(self, head_dim: usize) -> Option<usize> {
         match self {
-            KvType::F16 => 2,
-            KvType::F32 => 4,
+            KvType::Q8_0 => q8_0::key_bytes(head_dim),
+            KvType::F16 => head_dim.checked_mul(2 * PAGE_POSITIONS),
+            KvType::F32 => head_dim.checked_mul(4 * PAGE_POSITIONS),
+        }
+    }
+
+    /// Bytes of one head's values in a page; none if they are beyond counting.
+    pub fn value_bytes(self, head_dim_v: usize) -> Option<usize> {
+        match self {
+            KvType::Q8_0 => q8_0::value_bytes(head_dim_v),
+            KvType::F16 | KvType::F32 => self.key_bytes(head_dim_v),
         }
     }
 
@@ -44,6 +66,16 @@ impl KvType {
         match self {
             KvType::F16 => "f16",
             KvType::F32 => "f32",
+            KvType::Q8_0 => "q8_0",
+        }
+    }
+
+    /// The number that marks pages of this type and layout wherever they are kept beyond a process.
+    pub fn page_format(self) -> u32 {
+        match self {
+            KvType::F16 => 1,
+            KvType::F32 => 2,
+            KvType::Q8_0 => 3,
         }
     }
 }
@@ -80,12 +112,15 @@ impl KvPlace {
 
     /// Bytes of one head's keys in a page.
     pub(crate) fn head_key_bytes(&self) -> usize {
-        PAGE_POSITIONS * self.head_dim * self.kv_type.element_bytes()
+        // `check` has refused what cannot be counted.
+        self.kv_type.key_bytes(self.head_dim).unwrap_or(usize::MAX)
     }
 
     /// Bytes of one head's values in a page.
     pub(crate) fn head_value_bytes(&self) -> usize {
-        PAGE_POSITIONS * self.head_dim_v * self.kv_type.element_bytes()
+        self.kv_type
+            .value_bytes(self.head_dim_v)
+            .unwrap_or(usize::MAX)
     }
 
     /// Offset in the pool of one head's keys.
@@ -107,12 +142,9 @@ impl KvPlace {
         }
     }
 
-    /// Bytes in a page of vectors of `width` elements for every head, from `offset` on, if they lie inside the page.
-    fn range(&self, offset: usize, width: usize) -> Option<Range<usize>> {
-        let len = [width, self.n_head_kv, self.kv_type.element_bytes()]
-            .into_iter()
-            .try_fold(PAGE_POSITIONS, usize::checked_mul)?;
-        let end = offset.checked_add(len)?;
+    /// Bytes in a page of every head's keys or values, from `offset` on, if they lie inside the page.
+    fn range(&self, offset: usize, head_bytes: Option<usize>) -> Option<Range<usize>> {
+        let end = offset.checked_add(head_bytes?.checked_mul(self.n_head_kv)?)?;
         (end <= self.page_bytes).then_some(offset..end)
     }
 
@@ -122,8 +154,8 @@ impl KvPlace {
             self.n_head_kv > 0 && self.head_dim > 0 && self.head_dim_v > 0,
             "keys and values have elements: {self:?}"
         );
-        let keys = self.range(self.key_offset, self.head_dim);
-        let values = self.range(self.value_offset, self.head_dim_v);
+        let keys = self.range(self.key_offset, self.kv_type.key_bytes(self.head_dim));
+        let values = self.range(self.value_offset, self.kv_type.value_bytes(self.head_dim_v));
         let (Some(keys), Some(values)) = (keys, values) else {
             panic!("keys and values of a layer lie inside the page: {self:?}");
         };
@@ -245,20 +277,21 @@ impl LaneOp for StoreHead<'_> {
             match place.kv_type {
                 KvType::F16 => scatter_f16(s, keys, slot, k),
                 KvType::F32 => scatter_f32(keys, slot, k),
+                KvType::Q8_0 => q8_0::store_key(keys, slot, k),
             }
             let start = place.values_at(page, self.head);
             // SAFETY: as above; the keys are not used any more.
             let values = unsafe { self.kv.part(start..start + place.head_value_bytes()) };
-            let bytes = place.head_dim_v * place.kv_type.element_bytes();
-            let values = &mut values[slot * bytes..][..bytes];
             let v = &self.v[at * place.head_dim_v..][..place.head_dim_v];
             match place.kv_type {
-                KvType::F16 => copy_f16(s, values, v),
+                KvType::F16 => copy_f16(s, &mut values[slot * v.len() * 2..][..v.len() * 2], v),
                 KvType::F32 => {
-                    for (to, x) in values.as_chunks_mut::<4>().0.iter_mut().zip(v) {
+                    let values = &mut values.as_chunks_mut::<4>().0[slot * v.len()..];
+                    for (to, x) in values.iter_mut().zip(v) {
                         *to = x.to_le_bytes();
                     }
                 }
+                KvType::Q8_0 => q8_0::store_value(values, slot, v),
             }
         }
     }
@@ -309,169 +342,5 @@ fn copy_f16<S: Lanes>(s: S, values: &mut [u8], v: &[f32]) {
     }
     for (x, to) in rest.iter().zip(to_rest.as_chunks_mut::<2>().0) {
         *to = float::f32_to_f16(*x).to_le_bytes();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing;
-
-    fn place(kv_type: KvType, n_head_kv: usize, head_dim: usize, head_dim_v: usize) -> KvPlace {
-        let mut place = KvPlace {
-            kv_type,
-            page_bytes: 0,
-            key_offset: 6,
-            value_offset: 0,
-            n_head_kv,
-            head_dim,
-            head_dim_v,
-        };
-        // Odd offsets: nothing may rely on alignment.
-        place.value_offset = place.key_offset + place.key_bytes() + 2;
-        place.page_bytes = place.value_offset + place.value_bytes() + 4;
-        place
-    }
-
-    #[test]
-    fn every_level_and_team_stores_the_same_bytes_where_the_layout_says() {
-        for kv_type in [KvType::F16, KvType::F32] {
-            for (n_head_kv, head_dim, head_dim_v) in [
-                (1, 8, 8),
-                (2, 16, 16),
-                (3, 40, 24),
-                (2, 128, 64),
-                (1, 1, 17),
-            ] {
-                let place = place(kv_type, n_head_kv, head_dim, head_dim_v);
-                // Two sequences, rows in no order, pages in no order.
-                let tables: [&[u32]; 2] = [&[2, RELEASED_PAGE, 0], &[1]];
-                let mut rows: Vec<KvRow> = (0..40)
-                    .map(|i| KvRow {
-                        table: 0,
-                        pos: 128 + (i * 7) % 40,
-                    })
-                    .collect();
-                rows.extend([
-                    KvRow { table: 1, pos: 63 },
-                    KvRow { table: 0, pos: 0 },
-                    KvRow { table: 1, pos: 17 },
-                ]);
-                let k = testing::floats(rows.len() * n_head_kv * head_dim, 1);
-                let v = testing::floats(rows.len() * n_head_kv * head_dim_v, 2);
-                let mut expected = vec![0xab; 3 * place.page_bytes];
-                by_the_book(&mut expected, &place, &rows, &tables, &k, &v);
-                testing::each_kernels(|kernels| {
-                    let mut kv = vec![0xab; 3 * place.page_bytes];
-                    kernels.store_kv(&mut kv, &place, &rows, &tables, &k, &v);
-                    assert!(kv == expected, "{place:?} at level {}", kernels.level());
-                    let mut kv = vec![0xab; 3 * place.page_bytes];
-                    let (key_len, value_len) = (n_head_kv * head_dim, n_head_kv * head_dim_v);
-                    for ((row, k), v) in rows.iter().zip(k.chunks(key_len)).zip(v.chunks(value_len))
-                    {
-                        kernels.store_kv(&mut kv, &place, &[*row], &tables, k, v);
-                    }
-                    assert!(
-                        kv == expected,
-                        "one by one: {place:?} at level {}",
-                        kernels.level()
-                    );
-                });
-            }
-        }
-    }
-
-    fn by_the_book(
-        kv: &mut [u8],
-        place: &KvPlace,
-        rows: &[KvRow],
-        tables: &[&[u32]],
-        k: &[f32],
-        v: &[f32],
-    ) {
-        let mut put = |offset: usize, index: usize, x: f32| match place.kv_type {
-            KvType::F16 => {
-                kv[offset + 2 * index..][..2].copy_from_slice(&float::f32_to_f16(x).to_le_bytes())
-            }
-            KvType::F32 => kv[offset + 4 * index..][..4].copy_from_slice(&x.to_le_bytes()),
-        };
-        for (i, row) in rows.iter().enumerate() {
-            let page =
-                tables[row.table as usize][row.pos as usize / 64] as usize * place.page_bytes;
-            let slot = row.pos as usize % 64;
-            for head in 0..place.n_head_kv {
-                for d in 0..place.head_dim {
-                    let index = ((head * 4 + slot / 16) * place.head_dim + d) * 16 + slot % 16;
-                    put(
-                        page + place.key_offset,
-                        index,
-                        k[(i * place.n_head_kv + head) * place.head_dim + d],
-                    );
-                }
-                for d in 0..place.head_dim_v {
-                    let index = (head * 64 + slot) * place.head_dim_v + d;
-                    put(
-                        page + place.value_offset,
-                        index,
-                        v[(i * place.n_head_kv + head) * place.head_dim_v + d],
-                    );
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn places_whose_ranges_meet_or_leave_the_page_are_refused() {
-        let refusal = |change: fn(&mut KvPlace)| {
-            let mut place = place(KvType::F16, 2, 8, 8);
-            place.check();
-            change(&mut place);
-            let panic = std::panic::catch_unwind(|| place.check()).expect_err("refused");
-            panic.downcast_ref::<String>().expect("a message").clone()
-        };
-        let overlap = "do not overlap";
-        assert!(refusal(|place| place.value_offset = place.key_offset).contains(overlap));
-        assert!(refusal(|place| place.value_offset -= 3).contains(overlap));
-        assert!(refusal(|place| place.key_offset = place.value_offset - 1).contains(overlap));
-        let outside = "inside the page";
-        assert!(refusal(|place| place.page_bytes -= 5).contains(outside));
-        assert!(refusal(|place| place.key_offset = usize::MAX - 7).contains(outside));
-        // The product of these wraps to 0.
-        assert!(refusal(|place| place.head_dim = 1 << (usize::BITS - 4)).contains(outside));
-        assert!(refusal(|place| place.head_dim_v = 0).contains("have elements"));
-    }
-
-    #[test]
-    fn the_last_bytes_of_a_page_may_be_used_and_values_may_come_first() {
-        let mut place = place(KvType::F32, 2, 8, 4);
-        place.value_offset = 0;
-        place.key_offset = place.value_bytes();
-        place.page_bytes = place.key_offset + place.key_bytes();
-        place.check();
-    }
-
-    #[test]
-    #[should_panic(expected = "outside the address space")]
-    fn a_page_whose_address_wraps_is_refused() {
-        let mut place = place(KvType::F16, 1, 8, 8);
-        place.page_bytes = usize::MAX / 2;
-        place.keys_at(3, 0);
-    }
-
-    #[test]
-    #[should_panic(expected = "released page")]
-    fn a_released_page_is_never_written() {
-        let place = place(KvType::F16, 1, 8, 8);
-        let kernels =
-            Kernels::new(crate::Level::Scalar, std::num::NonZeroUsize::MIN).expect("scalar");
-        let row = KvRow { table: 0, pos: 3 };
-        kernels.store_kv(
-            &mut vec![0; place.page_bytes],
-            &place,
-            &[row],
-            &[&[RELEASED_PAGE]],
-            &[0.0; 8],
-            &[0.0; 8],
-        );
     }
 }

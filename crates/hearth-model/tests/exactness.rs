@@ -12,7 +12,7 @@ use hearth_kernels::{Kernels, KvType, Level, WeightType};
 use hearth_model::{Batch, Row, Sequence, supported_families};
 use hearth_testing::{TinyModel, tiny_model::N_VOCAB};
 
-const KV_TYPES: [KvType; 2] = [KvType::F16, KvType::F32];
+const KV_TYPES: [KvType; 3] = KvType::ALL;
 
 fn weight_types() -> impl Iterator<Item = TensorType> {
     WeightType::ALL.into_iter().map(|ty| {
@@ -126,7 +126,7 @@ fn levels_threads_and_chunks_give_the_same_bits() {
             "the comparison would notice the type of keys and values"
         );
         println!(
-            "{family:<6} {:<8}f16 and f32 keys and values, {} levels, 1 to 3 threads, 5 ways to cut: equal",
+            "{family:<6} {:<8}every type of keys and values, {} levels, 1 to 3 threads, 5 ways to cut: equal",
             ty.name(),
             levels.len()
         );

@@ -48,6 +48,10 @@ fn logits_difference(runner: &mut Runner, case: &Value) -> f32 {
     }
 }
 
+/// Keys, queries and values with 8 bits have errors of up to 1/254 of the largest in their block, some eight times those of the
+/// reduced precision that the relaxed tolerance was made for. Continuations may then part where two tokens are close.
+const Q8_0_FACTOR: f32 = 8.0;
+
 #[test]
 fn logits_and_greedy_continuations_of_float_models() {
     let Some(folder) = fixtures("parity of float models") else {
@@ -63,8 +67,12 @@ fn logits_and_greedy_continuations_of_float_models() {
         let file = folder
             .join("parity/lm")
             .join(golden["gguf"].as_str().expect("a file name"));
-        for (kv_type, bound) in [(KvType::F32, "max_abs"), (KvType::F16, "relaxed_max_abs")] {
-            let allowed = golden["tolerance"][bound].as_f64().expect("a tolerance") as f32;
+        for (kv_type, bound, factor) in [
+            (KvType::F32, "max_abs", 1.0),
+            (KvType::F16, "relaxed_max_abs", 1.0),
+            (KvType::Q8_0, "relaxed_max_abs", Q8_0_FACTOR),
+        ] {
+            let allowed = factor * golden["tolerance"][bound].as_f64().expect("a tolerance") as f32;
             let n_ctx = golden["n_ctx"].as_u64().expect("a context") as usize;
             let mut runner = Runner::open(&file, n_ctx, kv_type, kernels());
             for case in golden["cases"].as_array().expect("cases") {
@@ -83,7 +91,8 @@ fn logits_and_greedy_continuations_of_float_models() {
                     kv_type.name(),
                     expected.len(),
                 );
-                if difference > allowed || (is_gold && n_equal < expected.len()) {
+                let must_agree = is_gold && kv_type != KvType::Q8_0;
+                if difference > allowed || (must_agree && n_equal < expected.len()) {
                     failures.push(format!(
                         "{name} {id} with {} keys and values",
                         kv_type.name()

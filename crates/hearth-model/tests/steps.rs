@@ -39,8 +39,12 @@ unsafe impl GlobalAlloc for Counting {
 static COUNTING: Counting = Counting;
 
 fn runner(weight: TensorType, kernels: Kernels) -> Runner {
+    runner_with(weight, KvType::F16, kernels)
+}
+
+fn runner_with(weight: TensorType, kv_type: KvType, kernels: Kernels) -> Runner {
     let gguf = Gguf::from_vec(TinyModel::new("qwen3", weight).build()).unwrap();
-    Runner::new(Arc::new(gguf), 128, KvType::F16, kernels)
+    Runner::new(Arc::new(gguf), 128, kv_type, kernels)
 }
 
 fn row(seq: u32, pos: u32, token: u32) -> Row {
@@ -63,9 +67,13 @@ fn steps() {
 }
 
 fn a_step_allocates_nothing() {
-    for weight in [TensorType::F32, TensorType::Q8_0, TensorType::Q4_K] {
+    for (weight, kv_type) in [
+        (TensorType::F32, KvType::F32),
+        (TensorType::Q8_0, KvType::Q8_0),
+        (TensorType::Q4_K, KvType::F16),
+    ] {
         let kernels = Kernels::new(Level::best(), NonZeroUsize::new(2).unwrap()).unwrap();
-        let mut runner = runner(weight, kernels);
+        let mut runner = runner_with(weight, kv_type, kernels);
         let limits = ExecutorLimits {
             max_tokens: 40,
             max_logits: 2,

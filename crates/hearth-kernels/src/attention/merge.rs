@@ -12,7 +12,7 @@ pub(super) fn merge(
     inputs: &Inputs<'_>,
     tile: &Tile,
     query: usize,
-    row: usize,
+    (row, head): (usize, usize),
     partials: &[f32],
     out: &mut [f32],
 ) {
@@ -28,6 +28,7 @@ pub(super) fn merge(
             partials,
             stride,
             offset: query * partial_len(width),
+            sink: inputs.args.sinks.map(|sinks| sinks[head]),
             out,
         },
     );
@@ -38,6 +39,7 @@ struct Merge<'a> {
     partials: &'a [f32],
     stride: usize,
     offset: usize,
+    sink: Option<f32>,
     out: &'a mut [f32],
 }
 
@@ -50,15 +52,16 @@ impl LaneOp for Merge<'_> {
             partials,
             stride,
             offset,
+            sink,
             out,
         } = self;
         let width = out.len();
-        let mut max = f32::NEG_INFINITY;
+        let mut max = f32::NEG_INFINITY.max(sink.unwrap_or(f32::NEG_INFINITY));
         for part in partials.chunks_exact(stride) {
             let x = part[offset + width];
             max = if x > max { x } else { max };
         }
-        let mut sum = 0.0f32;
+        let mut sum = sink.map_or(0.0, |sink| float::exp(sink - max));
         out.fill(0.0);
         for part in partials.chunks_exact(stride) {
             let part = &part[offset..offset + partial_len(width)];

@@ -55,7 +55,10 @@ pub(super) fn partial_len(head_dim_v: usize) -> usize {
 /// Tiles of a call at most: every row a run of its own.
 pub(super) fn max_tiles(bounds: &Bounds) -> usize {
     let group = bounds.n_head / bounds.n_head_kv.max(1);
-    bounds.n_rows * bounds.n_head_kv * group.div_ceil(TILE)
+    bounds
+        .n_rows
+        .saturating_mul(bounds.n_head_kv)
+        .saturating_mul(group.div_ceil(TILE))
 }
 
 /// The tiles of a call, and which tasks they make.

@@ -1,13 +1,16 @@
 //! Chunks of a tile: scores with 16 keys as lanes, exponentials, weighted values with 16 elements as lanes.
 //!
-//! One algorithm for every level. Queries of a tile go in steps of as many as the level's registers hold accumulators for; within
-//! a step each key and each value is loaded and converted once. Queries see different positions only at the two ends of a
-//! tile's range: there each is treated alone, between them all together, and every chain stays in the order of positions.
+//! One algorithm for every level and KV type. Queries of a tile go in steps of as many as the level's registers hold accumulators
+//! for; within a step each key and each value is loaded and converted once. What depends on how keys and values are stored lies
+//! in `tile/`: how a query is prepared, scores, and weighted values.
 
 #![allow(
     clippy::needless_range_loop,
     reason = "counted loops over register tiles are unrolled before registers are chosen; iterators not always"
 )]
+
+mod float;
+mod q8_0;
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -16,40 +19,94 @@ use super::plan::{Tile, partial_len};
 use super::{CHUNK, Inputs, TILE};
 use crate::cpu::Isa;
 use crate::float::LANES;
-use crate::lanes::{self, F16, F32, LaneOp, Lanes, Stored};
-use crate::page::{self, KvType, PAGE_POSITIONS};
+use crate::lanes::{self, F16, F32, LaneOp, Lanes};
+use crate::page::{self, KvType};
+use float::Floats;
+use q8_0::Q8_0;
 
 /// Scores of one query over one chunk; a cache line each 16.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
 struct Scores([f32; CHUNK]);
 
+/// How keys and values of a KV type meet the queries of a step.
+trait KvKind {
+    /// Prepares query `i` of `NQ`.
+    fn pack<const NQ: usize>(to: &mut QueryScratch, i: usize, query: &[f32]);
+
+    /// Scores of the 16-position groups in `groups`, which may lie in several pages.
+    fn scores<S: Lanes, const NQ: usize>(
+        s: S,
+        keys: &Keys<'_>,
+        base: usize,
+        groups: Range<usize>,
+        queries: &QueryScratch,
+        scores: &mut [Scores; NQ],
+    );
+
+    /// Values weighted by the exponentials in `scores`, which are zero in what a query's first and last group hold beyond `seen`.
+    fn weigh<S: Lanes, const NQ: usize>(
+        s: S,
+        keys: &Keys<'_>,
+        base: usize,
+        seen: &[(usize, usize); NQ],
+        scores: &mut [Scores; NQ],
+        weights: &mut WeightScratch,
+        results: &mut [f32],
+    );
+}
+
+/// Queries of a step, prepared: `[..][queries]`, so that what is broadcast together lies side by side.
+#[derive(Debug, Default)]
+struct QueryScratch {
+    /// Per dimension the element; with 8-bit keys per block its step.
+    floats: Vec<f32>,
+    /// With 8-bit keys: per four dimensions the four elements, then per block their sum.
+    bytes: Vec<i32>,
+    sums: Vec<i32>,
+}
+
+/// With 8-bit values: weights of a step's queries in pairs of positions.
+#[derive(Debug, Default)]
+struct WeightScratch(Vec<[i32; CHUNK / 2]>);
+
 /// Memory of one thread.
 #[derive(Debug, Default)]
 pub(super) struct TileScratch {
-    /// Queries of a step, `[head_dim][queries]`, so that a dimension's broadcasts lie side by side.
-    queries: Vec<f32>,
+    queries: QueryScratch,
     scores: Vec<Scores>,
+    weights: WeightScratch,
     /// Results of the chunks of a tile that this thread computes alone.
     pub partials: Vec<f32>,
 }
 
 impl TileScratch {
     #[cfg(test)]
-    pub fn capacity(&self) -> [usize; 3] {
+    pub fn capacity(&self) -> [usize; 6] {
         [
-            self.queries.capacity(),
+            self.queries.floats.capacity(),
+            self.queries.bytes.capacity(),
+            self.queries.sums.capacity(),
             self.scores.capacity(),
+            self.weights.0.capacity(),
             self.partials.capacity(),
         ]
     }
 
     pub fn grow(&mut self, head_dim: usize, partials: usize) {
-        if self.queries.len() < head_dim * TILE {
-            self.queries.resize(head_dim * TILE, 0.0);
+        let QueryScratch {
+            floats,
+            bytes,
+            sums,
+        } = &mut self.queries;
+        if floats.len() < head_dim * TILE {
+            floats.resize(head_dim * TILE, 0.0);
+            bytes.resize(head_dim.div_ceil(4) * TILE, 0);
+            sums.resize(head_dim.div_ceil(page::Q8_BLOCK) * TILE, 0);
         }
         if self.scores.len() < TILE {
             self.scores.resize(TILE, Scores([0.0; CHUNK]));
+            self.weights.0.resize(TILE, [0; CHUNK / 2]);
         }
         if self.partials.len() < partials {
             self.partials = vec![0.0; partials];
@@ -90,8 +147,9 @@ pub(super) fn chunks(
         };
         done += step.len;
         match inputs.place.kv_type {
-            KvType::F16 => run_step::<F16>(isa, step),
-            KvType::F32 => run_step::<F32>(isa, step),
+            KvType::F16 => run_step::<Floats<F16>>(isa, step),
+            KvType::F32 => run_step::<Floats<F32>>(isa, step),
+            KvType::Q8_0 => run_step::<Q8_0>(isa, step),
         }
     }
 }
@@ -108,41 +166,41 @@ struct Step<'a> {
     partials: &'a mut [f32],
 }
 
-fn run_step<K: Stored>(isa: Isa, step: Step<'_>) {
+fn run_step<K: KvKind>(isa: Isa, step: Step<'_>) {
     match step.len {
         12 => lanes::run(
             isa,
             StepOp::<K, 12> {
                 step,
-                stored: PhantomData,
+                kind: PhantomData,
             },
         ),
         6 => lanes::run(
             isa,
             StepOp::<K, 6> {
                 step,
-                stored: PhantomData,
+                kind: PhantomData,
             },
         ),
         4 => lanes::run(
             isa,
             StepOp::<K, 4> {
                 step,
-                stored: PhantomData,
+                kind: PhantomData,
             },
         ),
         2 => lanes::run(
             isa,
             StepOp::<K, 2> {
                 step,
-                stored: PhantomData,
+                kind: PhantomData,
             },
         ),
         _ => lanes::run(
             isa,
             StepOp::<K, 1> {
                 step,
-                stored: PhantomData,
+                kind: PhantomData,
             },
         ),
     }
@@ -150,10 +208,10 @@ fn run_step<K: Stored>(isa: Isa, step: Step<'_>) {
 
 struct StepOp<'a, K, const NQ: usize> {
     step: Step<'a>,
-    stored: PhantomData<K>,
+    kind: PhantomData<K>,
 }
 
-impl<K: Stored, const NQ: usize> LaneOp for StepOp<'_, K, NQ> {
+impl<K: KvKind, const NQ: usize> LaneOp for StepOp<'_, K, NQ> {
     type Output = ();
 
     #[inline(always)]
@@ -172,19 +230,19 @@ impl<K: Stored, const NQ: usize> LaneOp for StepOp<'_, K, NQ> {
             ..
         } = self.step;
         let TileScratch {
-            queries, scores, ..
+            queries,
+            scores,
+            weights,
+            ..
         } = thread;
         let mut visible = [(0, 0); NQ];
         let mut rows = [0; NQ];
-        let packed = &mut queries.as_chunks_mut::<NQ>().0[..inputs.place.head_dim];
         for i in 0..NQ {
             let (row, head) = tile.row_and_head(inputs, tile.queries.start + first + i);
             let range = inputs.visible(row);
             visible[i] = (range.start, range.end);
             rows[i] = row;
-            for (to, x) in packed.iter_mut().zip(inputs.query(row, head)) {
-                to[i] = *x;
-            }
+            K::pack::<NQ>(queries, i, inputs.query(row, head));
         }
         let keys = Keys {
             inputs,
@@ -198,7 +256,12 @@ impl<K: Stored, const NQ: usize> LaneOp for StepOp<'_, K, NQ> {
         let stride = tile.queries.len() * partial_len(width);
         for (chunk, partials) in chunks.zip(partials.chunks_exact_mut(stride)) {
             let results = &mut partials[first * partial_len(width)..][..NQ * partial_len(width)];
-            chunk_step::<S, K, NQ>(s, &keys, chunk * CHUNK, &visible, packed, scores, results);
+            let step = ChunkStep {
+                keys: &keys,
+                base: chunk * CHUNK,
+                queries,
+            };
+            step.run::<S, K, NQ>(s, &visible, scores, weights, results);
         }
     }
 }
@@ -228,124 +291,76 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// One chunk: `results` gets `[NQ][head_dim_v + 2]`.
-#[inline(always)]
-fn chunk_step<S: Lanes, K: Stored, const NQ: usize>(
-    s: S,
-    keys: &Keys<'_>,
+/// One chunk of a step.
+struct ChunkStep<'a> {
+    keys: &'a Keys<'a>,
+    /// First position of the chunk.
     base: usize,
-    visible: &[(usize, usize); NQ],
-    queries: &[[f32; NQ]],
-    scores: &mut [Scores; NQ],
-    results: &mut [f32],
-) {
-    // What each query sees of this chunk, counted from its start; both ends equal where it sees nothing.
-    let mut seen = [(0, 0); NQ];
-    let (mut first, mut end) = (CHUNK, 0);
-    for i in 0..NQ {
-        let from = visible[i].0.max(base);
-        let to = visible[i].1.min(base + CHUNK);
-        if from < to {
-            seen[i] = (from - base, to - base);
-            first = first.min(from - base);
-            end = end.max(to - base);
-        }
-    }
-    if first >= end {
-        return;
-    }
-    score_groups::<S, K, NQ>(
-        s,
-        keys,
-        base,
-        first / LANES..end.div_ceil(LANES),
-        queries,
-        scores,
-    );
-    let width = keys.inputs.place.head_dim_v;
-    for i in 0..NQ {
-        let (max, sum) = exponentials(s, &mut scores[i], seen[i]);
-        let result = &mut results[i * partial_len(width)..][..partial_len(width)];
-        result[width] = max;
-        result[width + 1] = sum;
-    }
-    weigh_values::<S, K, NQ>(s, keys, base, &seen, scores, results);
+    queries: &'a QueryScratch,
 }
 
-/// Scores of the 16-position groups in `groups`, which may lie in several pages.
-#[inline(always)]
-fn score_groups<S: Lanes, K: Stored, const NQ: usize>(
-    s: S,
-    keys: &Keys<'_>,
-    base: usize,
-    groups: Range<usize>,
-    queries: &[[f32; NQ]],
-    scores: &mut [Scores; NQ],
-) {
-    const PER_PAGE: usize = PAGE_POSITIONS / LANES;
-    let mut group = groups.start;
-    while group < groups.end {
-        let page = K::blocks(keys.keys(base + group * LANES));
-        let page_end = (group / PER_PAGE + 1) * PER_PAGE;
-        let end = groups.end.min(page_end);
-        while group < end {
-            let blocks = &page[group % PER_PAGE * queries.len()..];
-            // As many groups as there are registers: each broadcast of a query serves them all.
-            if NQ * 4 <= S::ACCUMULATORS && end - group >= 4 {
-                score::<S, K, NQ, 4>(s, keys.inputs.args.scale, blocks, queries, scores, group);
-                group += 4;
-            } else if NQ * 2 <= S::ACCUMULATORS && end - group >= 2 {
-                score::<S, K, NQ, 2>(s, keys.inputs.args.scale, blocks, queries, scores, group);
-                group += 2;
-            } else {
-                score::<S, K, NQ, 1>(s, keys.inputs.args.scale, blocks, queries, scores, group);
-                group += 1;
-            }
-        }
-    }
-}
-
-/// Scores of `G` groups whose keys lie one after the other in `blocks`.
-#[inline(always)]
-fn score<S: Lanes, K: Stored, const NQ: usize, const G: usize>(
-    s: S,
-    scale: f32,
-    blocks: &[K::Block],
-    queries: &[[f32; NQ]],
-    scores: &mut [Scores; NQ],
-    group: usize,
-) {
-    let head_dim = queries.len();
-    let blocks = &blocks[..G * head_dim];
-    let mut sums = [[s.splat(0.0); G]; NQ];
-    for (d, query) in queries.iter().enumerate() {
-        let mut key = [s.splat(0.0); G];
-        for g in 0..G {
-            key[g] = K::load(s, &blocks[g * head_dim + d]);
-        }
+impl ChunkStep<'_> {
+    /// `results` gets `[NQ][head_dim_v + 2]`.
+    #[inline(always)]
+    fn run<S: Lanes, K: KvKind, const NQ: usize>(
+        &self,
+        s: S,
+        visible: &[(usize, usize); NQ],
+        scores: &mut [Scores; NQ],
+        weights: &mut WeightScratch,
+        results: &mut [f32],
+    ) {
+        let ChunkStep {
+            keys,
+            base,
+            queries,
+        } = *self;
+        // What each query sees of this chunk, counted from its start; both ends equal where it sees nothing.
+        let mut seen = [(0, 0); NQ];
+        let (mut first, mut end) = (CHUNK, 0);
         for i in 0..NQ {
-            let x = s.splat(query[i]);
-            for g in 0..G {
-                sums[i][g] = s.fma(x, key[g], sums[i][g]);
+            let from = visible[i].0.max(base);
+            let to = visible[i].1.min(base + CHUNK);
+            if from < to {
+                seen[i] = (from - base, to - base);
+                first = first.min(from - base);
+                end = end.max(to - base);
             }
         }
-    }
-    let scale = s.splat(scale);
-    for i in 0..NQ {
-        let to = &mut scores[i].0.as_chunks_mut::<LANES>().0[group..group + G];
-        for g in 0..G {
-            s.store(s.mul(sums[i][g], scale), &mut to[g]);
+        if first >= end {
+            return;
         }
+        let groups = first / LANES..end.div_ceil(LANES);
+        K::scores::<S, NQ>(s, keys, base, groups, queries, scores);
+        let width = keys.inputs.place.head_dim_v;
+        for i in 0..NQ {
+            let (max, sum) = exponentials(s, &mut scores[i], seen[i], keys.inputs.args.soft_cap);
+            let result = &mut results[i * partial_len(width)..][..partial_len(width)];
+            result[width] = max;
+            result[width + 1] = sum;
+        }
+        K::weigh::<S, NQ>(s, keys, base, &seen, scores, weights, results);
     }
 }
 
 /// Turns scores into exponentials; gives the maximum and the sum. Positions outside `seen` hold anything and become 0, which
 /// leaves their lane of the sum as it is.
 #[inline(always)]
-fn exponentials<S: Lanes>(s: S, scores: &mut Scores, seen: (usize, usize)) -> (f32, f32) {
+fn exponentials<S: Lanes>(
+    s: S,
+    scores: &mut Scores,
+    seen: (usize, usize),
+    soft_cap: Option<f32>,
+) -> (f32, f32) {
     let (first, end) = seen;
     let groups = first / LANES..end.div_ceil(LANES);
     let scores = &mut scores.0.as_chunks_mut::<LANES>().0[groups.clone()];
+    if let Some(cap) = soft_cap {
+        let cap = s.splat(cap);
+        for x in scores.iter_mut() {
+            s.store(s.mul(cap, s.tanh(s.div(s.load(x), cap))), x);
+        }
+    }
     let hidden = s.splat(f32::NEG_INFINITY);
     let mut maxima = hidden;
     for (group, x) in groups.zip(scores.iter_mut()) {
@@ -371,174 +386,4 @@ fn exponentials<S: Lanes>(s: S, scores: &mut Scores, seen: (usize, usize)) -> (f
         sums = s.add(sums, p);
     }
     (max, s.reduce(sums))
-}
-
-/// Values weighted by the exponentials, for each query one chain per element in the order of positions.
-#[inline(always)]
-fn weigh_values<S: Lanes, K: Stored, const NQ: usize>(
-    s: S,
-    keys: &Keys<'_>,
-    base: usize,
-    seen: &[(usize, usize); NQ],
-    scores: &[Scores; NQ],
-    results: &mut [f32],
-) {
-    // Positions that all queries see; each query's others lie before or after.
-    let (mut first, mut end) = (0, CHUNK);
-    for (from, to) in seen {
-        first = first.max(*from);
-        end = end.min(*to);
-    }
-    let mut spans = [(0, 0, 0, 0); NQ];
-    for i in 0..NQ {
-        let (from, to) = seen[i];
-        // Without a common part a query's whole range counts as "before".
-        spans[i] = if first < end {
-            (from, first, end, to)
-        } else {
-            (from, to, to, to)
-        };
-    }
-    let common = if first < end { first..end } else { 0..0 };
-    let weights = Weights {
-        base,
-        spans,
-        common,
-        scores,
-    };
-    let width = keys.inputs.place.head_dim_v;
-    let mut d = 0;
-    while d + LANES <= width {
-        let left = (width - d) / LANES;
-        if NQ * 8 <= S::ACCUMULATORS && left >= 8 {
-            weigh::<S, K, NQ, 8>(s, keys, &weights, d, results);
-            d += 8 * LANES;
-        } else if NQ * 4 <= S::ACCUMULATORS && left >= 4 {
-            weigh::<S, K, NQ, 4>(s, keys, &weights, d, results);
-            d += 4 * LANES;
-        } else if NQ * 2 <= S::ACCUMULATORS && left >= 2 {
-            weigh::<S, K, NQ, 2>(s, keys, &weights, d, results);
-            d += 2 * LANES;
-        } else {
-            weigh::<S, K, NQ, 1>(s, keys, &weights, d, results);
-            d += LANES;
-        }
-    }
-    if d < width {
-        weigh_part::<S, K, NQ>(s, keys, &weights, d, results);
-    }
-}
-
-/// Who sees what of a chunk, and with which weight.
-struct Weights<'a, const NQ: usize> {
-    base: usize,
-    /// Per query: its own positions before the common ones, `.0..1`, and after them, `.2...3`.
-    spans: [(usize, usize, usize, usize); NQ],
-    common: Range<usize>,
-    scores: &'a [Scores; NQ],
-}
-
-/// Elements `d..d + 16 W` of all queries.
-#[inline(always)]
-fn weigh<S: Lanes, K: Stored, const NQ: usize, const W: usize>(
-    s: S,
-    keys: &Keys<'_>,
-    weights: &Weights<'_, NQ>,
-    d: usize,
-    results: &mut [f32],
-) {
-    let width = keys.inputs.place.head_dim_v;
-    let element = K::BYTES;
-    let base = weights.base;
-    let mut sums = [[s.splat(0.0); W]; NQ];
-    for i in 0..NQ {
-        for pos in weights.spans[i].0..weights.spans[i].1 {
-            let p = s.splat(weights.scores[i].0[pos % CHUNK]);
-            let values = row::<K>(keys, base + pos, d * element, W);
-            for w in 0..W {
-                sums[i][w] = s.fma(p, K::load(s, &values[w]), sums[i][w]);
-            }
-        }
-    }
-    let mut pos = weights.common.start;
-    while pos < weights.common.end {
-        let page = keys.values(base + pos);
-        let end = weights
-            .common
-            .end
-            .min((pos / PAGE_POSITIONS + 1) * PAGE_POSITIONS);
-        let rows = page
-            .chunks_exact(width * element)
-            .skip(pos % PAGE_POSITIONS);
-        for (pos, row) in (pos..end).zip(rows) {
-            let values = &K::blocks(&row[d * element..])[..W];
-            let mut value = [s.splat(0.0); W];
-            for w in 0..W {
-                value[w] = K::load(s, &values[w]);
-            }
-            for i in 0..NQ {
-                let p = s.splat(weights.scores[i].0[pos % CHUNK]);
-                for w in 0..W {
-                    sums[i][w] = s.fma(p, value[w], sums[i][w]);
-                }
-            }
-        }
-        pos = end;
-    }
-    for i in 0..NQ {
-        for pos in weights.spans[i].2..weights.spans[i].3 {
-            let p = s.splat(weights.scores[i].0[pos % CHUNK]);
-            let values = row::<K>(keys, base + pos, d * element, W);
-            for w in 0..W {
-                sums[i][w] = s.fma(p, K::load(s, &values[w]), sums[i][w]);
-            }
-        }
-        let to = &mut results[i * partial_len(width) + d..][..W * LANES];
-        let to = to.as_chunks_mut::<LANES>().0;
-        for w in 0..W {
-            s.store(sums[i][w], &mut to[w]);
-        }
-    }
-}
-
-/// `W` blocks of one position's values, from a byte offset on.
-#[inline(always)]
-fn row<'a, K: Stored>(keys: &Keys<'a>, pos: usize, offset: usize, n_blocks: usize) -> &'a [K::Block]
-where
-    K::Block: 'a,
-{
-    let place = keys.inputs.place;
-    let bytes = place.head_dim_v * place.kv_type.element_bytes();
-    let row = &keys.values(pos)[pos % PAGE_POSITIONS * bytes..][..bytes];
-    &K::blocks(&row[offset..])[..n_blocks]
-}
-
-/// The last elements of a head whose width is no multiple of 16.
-#[inline(always)]
-fn weigh_part<S: Lanes, K: Stored, const NQ: usize>(
-    s: S,
-    keys: &Keys<'_>,
-    weights: &Weights<'_, NQ>,
-    d: usize,
-    results: &mut [f32],
-) {
-    let width = keys.inputs.place.head_dim_v;
-    let element = K::BYTES;
-    for i in 0..NQ {
-        let (before, first, end, after) = weights.spans[i];
-        let mut sums = s.splat(0.0);
-        for pos in (before..first)
-            .chain(weights.common.clone())
-            .chain(end..after)
-        {
-            let at = (weights.base + pos) % PAGE_POSITIONS * width + d;
-            let values = &keys.values(weights.base + pos)[at * element..][..(width - d) * element];
-            let p = s.splat(weights.scores[i].0[pos]);
-            sums = s.fma(p, K::load_part(s, values), sums);
-        }
-        s.store_part(
-            sums,
-            &mut results[i * partial_len(width) + d..][..width - d],
-        );
-    }
 }

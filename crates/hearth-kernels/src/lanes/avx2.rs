@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{LaneOp, Lanes};
+use super::{ByteDots, LaneOp, Lanes};
 use crate::cpu::Avx2;
 use crate::float::LANES;
 
@@ -247,6 +247,104 @@ impl Lanes for Avx2 {
             let mut out = [0.0; 8];
             _mm256_storeu_ps(out.as_mut_ptr(), one);
             [out[0], out[4], out[2], out[6]]
+        })
+    }
+}
+
+/// Magnitudes and signed bytes of 8 lanes of four.
+#[derive(Clone, Copy)]
+pub(crate) struct Signed {
+    magnitudes: __m256i,
+    signed: __m256i,
+}
+
+impl ByteDots for Avx2 {
+    type Floats = Pair;
+    type Sums = (__m256i, __m256i);
+    type Fours = (Signed, Signed);
+    /// Widened to 16 bits.
+    type Pairs = (__m256i, __m256i);
+
+    #[inline(always)]
+    fn dot4_start(self, _sum: i32) -> (__m256i, __m256i) {
+        self.dot2_start()
+    }
+
+    #[inline(always)]
+    fn load_dot4(self, x: &[u8; 64]) -> (Signed, Signed) {
+        let p = x.as_ptr().cast::<__m256i>();
+        with_token!(self, {
+            let (low, high) = (_mm256_loadu_si256(p), _mm256_loadu_si256(p.add(1)));
+            (
+                Signed {
+                    magnitudes: _mm256_abs_epi8(low),
+                    signed: low,
+                },
+                Signed {
+                    magnitudes: _mm256_abs_epi8(high),
+                    signed: high,
+                },
+            )
+        })
+    }
+
+    /// Magnitudes times `y` with the signs moved over: two products of at most 128 · 127 fit 16 bits.
+    #[inline(always)]
+    fn dot4(self, sums: (__m256i, __m256i), x: (Signed, Signed), y: i32) -> (__m256i, __m256i) {
+        with_token!(self, {
+            let (y, ones) = (_mm256_set1_epi32(y), _mm256_set1_epi16(1));
+            let low = _mm256_maddubs_epi16(x.0.magnitudes, _mm256_sign_epi8(y, x.0.signed));
+            let high = _mm256_maddubs_epi16(x.1.magnitudes, _mm256_sign_epi8(y, x.1.signed));
+            (
+                _mm256_add_epi32(sums.0, _mm256_madd_epi16(low, ones)),
+                _mm256_add_epi32(sums.1, _mm256_madd_epi16(high, ones)),
+            )
+        })
+    }
+
+    #[inline(always)]
+    fn dot2_start(self) -> (__m256i, __m256i) {
+        with_token!(self, (_mm256_setzero_si256(), _mm256_setzero_si256()))
+    }
+
+    #[inline(always)]
+    fn load_dot2(self, x: &[u8; 32]) -> (__m256i, __m256i) {
+        let p = x.as_ptr().cast::<__m128i>();
+        with_token!(
+            self,
+            (
+                _mm256_cvtepi8_epi16(_mm_loadu_si128(p)),
+                _mm256_cvtepi8_epi16(_mm_loadu_si128(p.add(1)))
+            )
+        )
+    }
+
+    #[inline(always)]
+    fn dot2(self, sums: (__m256i, __m256i), x: (__m256i, __m256i), y: i32) -> (__m256i, __m256i) {
+        with_token!(self, {
+            let y = _mm256_set1_epi32(y);
+            (
+                _mm256_add_epi32(sums.0, _mm256_madd_epi16(x.0, y)),
+                _mm256_add_epi32(sums.1, _mm256_madd_epi16(x.1, y)),
+            )
+        })
+    }
+
+    #[inline(always)]
+    fn to_float(self, sums: (__m256i, __m256i)) -> Pair {
+        with_token!(
+            self,
+            Pair(_mm256_cvtepi32_ps(sums.0), _mm256_cvtepi32_ps(sums.1))
+        )
+    }
+
+    #[inline(always)]
+    fn store_pairs(self, x: Pair, to: &mut [i32; LANES / 2]) {
+        with_token!(self, {
+            // Packs each 128-bit half by itself: lanes 0-3, 8-11, 4-7, 12-15.
+            let packed = _mm256_packs_epi32(_mm256_cvtps_epi32(x.0), _mm256_cvtps_epi32(x.1));
+            let pairs = _mm256_permute4x64_epi64::<0b11_01_10_00>(packed);
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), pairs);
         })
     }
 }

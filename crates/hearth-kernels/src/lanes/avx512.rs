@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{LaneOp, Lanes};
+use super::{ByteDots, LaneOp, Lanes};
 use crate::cpu::Avx512;
 use crate::float::LANES;
 
@@ -206,5 +206,66 @@ impl Lanes for Avx512 {
     fn prefetch_far(self, address: *const u8) {
         // As above.
         with_token!(self, _mm_prefetch::<_MM_HINT_T1>(address.cast()))
+    }
+}
+
+impl ByteDots for Avx512 {
+    type Floats = __m512;
+    type Sums = __m512i;
+    /// Unsigned, 128 added: what `vpdpbusd` asks of its first factor.
+    type Fours = __m512i;
+    /// Widened to 16 bits.
+    type Pairs = __m512i;
+
+    #[inline(always)]
+    fn dot4_start(self, sum: i32) -> __m512i {
+        with_token!(self, _mm512_set1_epi32(-128 * sum))
+    }
+
+    #[inline(always)]
+    fn load_dot4(self, x: &[u8; 64]) -> __m512i {
+        with_token!(
+            self,
+            _mm512_xor_si512(
+                _mm512_loadu_si512(x.as_ptr().cast()),
+                _mm512_set1_epi8(-128)
+            )
+        )
+    }
+
+    #[inline(always)]
+    fn dot4(self, sums: __m512i, x: __m512i, y: i32) -> __m512i {
+        with_token!(self, _mm512_dpbusd_epi32(sums, x, _mm512_set1_epi32(y)))
+    }
+
+    #[inline(always)]
+    fn dot2_start(self) -> __m512i {
+        with_token!(self, _mm512_setzero_si512())
+    }
+
+    #[inline(always)]
+    fn load_dot2(self, x: &[u8; 32]) -> __m512i {
+        with_token!(
+            self,
+            _mm512_cvtepi8_epi16(_mm256_loadu_si256(x.as_ptr().cast()))
+        )
+    }
+
+    #[inline(always)]
+    fn dot2(self, sums: __m512i, x: __m512i, y: i32) -> __m512i {
+        with_token!(self, _mm512_dpwssd_epi32(sums, x, _mm512_set1_epi32(y)))
+    }
+
+    #[inline(always)]
+    fn to_float(self, sums: __m512i) -> __m512 {
+        with_token!(self, _mm512_cvtepi32_ps(sums))
+    }
+
+    #[inline(always)]
+    fn store_pairs(self, x: __m512, to: &mut [i32; LANES / 2]) {
+        with_token!(self, {
+            let pairs = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(x));
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), pairs);
+        })
     }
 }

@@ -3,6 +3,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
+use super::byte_dots::plain_byte_dots;
 use super::{LaneOp, Lanes};
 use crate::cpu::Neon;
 use crate::float::LANES;
@@ -228,3 +229,5 @@ impl Lanes for Neon {
         prefetch(address);
     }
 }
+
+plain_byte_dots!(Neon);

@@ -1,5 +1,6 @@
 //! Lanes as an array: whatever the compiler makes of it, on any target.
 
+use super::byte_dots::plain_byte_dots;
 use super::{LaneOp, Lanes};
 use crate::float::{self, LANES};
 
@@ -149,3 +150,5 @@ impl Lanes for Portable {
         ]
     }
 }
+
+plain_byte_dots!(Portable);

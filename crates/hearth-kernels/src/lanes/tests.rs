@@ -98,6 +98,9 @@ impl LaneOp for Battery {
             });
             check(s.round_ties_even(a), "round", &|i| x[i].round_ties_even());
             check(s.exp(a), "exp", &|i| float::exp(x[i]));
+            check(s.tanh(a), "tanh", &|i| float::tanh(x[i]));
+            let near = s.mul(a, s.splat(1.0 / 64.0));
+            check(s.tanh(near), "tanh", &|i| float::tanh(x[i] / 64.0));
             let mut bytes = [0u8; 64];
             for (to, x) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(x) {
                 *to = x.to_le_bytes();

@@ -114,6 +114,8 @@ impl Executor {
             n_head,
             scale,
             window,
+            soft_cap: None,
+            sinks: None,
         };
         kernels.attend(
             &mut self.attention,

@@ -1,7 +1,7 @@
 //! How much memory an executor takes, found out before it is taken: an allocation that fails ends the
 //! process, and the sizes come from a file and from flags.
 
-use hearth_kernels::{Kernels, PAGE_POSITIONS, attention::Bounds};
+use hearth_kernels::{Kernels, attention::Bounds};
 
 use super::ExecutorLimits;
 use crate::{
@@ -59,7 +59,7 @@ pub(super) fn check(
         .map(|slot| floats(&[rows(slot.rows, limits), slot.cols]));
     // The kernels keep one scratch, as large as the largest attention asks for.
     let attention = attention_bounds(plan, limits)
-        .map(|bounds| attention_bytes(&bounds, kernels.n_threads()))
+        .map(|bounds| bounds.scratch_bytes(kernels.n_threads()))
         .max_by_key(|parts| total(parts))
         .unwrap_or_default();
     let parts: Vec<u64> = slots.chain(attention).collect();
@@ -77,25 +77,6 @@ pub(super) fn check(
         n_bytes,
         reason,
     })
-}
-
-/// An upper bound of what the kernels reserve: results of every chunk of keys, for the queries that the
-/// threads work on together and for one tile of each thread, and the list of tiles.
-fn attention_bytes(bounds: &Bounds, n_threads: usize) -> [u64; 3] {
-    /// Queries in flight for each thread, of one tile and of the tiles that are shared.
-    const TILE_QUERIES: usize = 16;
-    const SHARED_QUERIES: usize = 64;
-    const TILE_BYTES: usize = 128;
-    let n_chunks = bounds.n_positions.div_ceil(8 * PAGE_POSITIONS).max(1);
-    let result = bounds.head_dim_v + 2;
-    let n_shared = n_threads
-        .saturating_mul(SHARED_QUERIES)
-        .min(bounds.n_rows.saturating_mul(bounds.n_head));
-    [
-        floats(&[n_shared, n_chunks, result]),
-        floats(&[n_threads, TILE_QUERIES, n_chunks, result]),
-        floats(&[bounds.n_rows, bounds.n_head, TILE_BYTES / 4]),
-    ]
 }
 
 fn floats(factors: &[usize]) -> u64 {

@@ -32,11 +32,12 @@ pub struct PageLayout {
 impl PageLayout {
     /// Lays out the layers of a plan one after the other, keys before values.
     pub fn new(plan: &Plan, kv_type: KvType) -> Self {
-        // Every run is a multiple of 64 values, so all offsets keep cache-line alignment.
+        // Every run is a multiple of 64 bytes, so all offsets keep cache-line alignment.
         let mut offset = 0;
-        let mut take = |n_head_kv: usize, width: usize| {
+        let mut take = |n_head_kv: usize, head_bytes: Option<usize>| {
             let start = offset;
-            offset += n_head_kv * PAGE_POSITIONS * width * kv_type.element_bytes();
+            offset +=
+                n_head_kv * head_bytes.expect("the plan's widths were bounded when it was made");
             start
         };
         let mut places = Vec::new();
@@ -47,8 +48,8 @@ impl PageLayout {
                 head_dim_v,
                 ..
             } = *state;
-            let key_offset = take(n_head_kv, head_dim);
-            let value_offset = take(n_head_kv, head_dim_v);
+            let key_offset = take(n_head_kv, kv_type.key_bytes(head_dim));
+            let value_offset = take(n_head_kv, kv_type.value_bytes(head_dim_v));
             places.push(KvPlace {
                 kv_type,
                 page_bytes: 0,
