@@ -23,7 +23,10 @@ fn a_pool_larger_than_memory_opens() {
     use common::Runner;
     use hearth_model::PageLayout;
 
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let Ok(text) = std::fs::read_to_string("/proc/meminfo") else {
+        eprintln!("skipped: no /proc here, as in the root that ci/aarch64.sh enters");
+        return;
+    };
     let kilobytes = |name: &str| -> usize {
         let line = text.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
