@@ -159,8 +159,25 @@ pub struct MachineArgs {
     #[arg(long, value_name = "N", value_parser = parse_positive)]
     pub context: Option<NonZeroUsize>,
 
+    /// Guess the tokens that come next and test several in one step, where that is faster
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = SpeculateArg::Auto)]
+    pub speculate: SpeculateArg,
+
+    /// A smaller model with the same vocabulary, whose guesses are tested too: a GGUF file
+    #[arg(long, value_name = "MODEL")]
+    pub draft: Option<OsString>,
+
     #[command(flatten)]
     pub compute: ComputeArgs,
+}
+
+/// When tokens are guessed ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SpeculateArg {
+    /// While it pays: when the text repeats itself, or a draft model guesses well
+    Auto,
+    /// Never
+    Off,
 }
 
 /// Threads, key/value type and chunk: shared by every command that computes.

@@ -4,13 +4,14 @@ use std::io::{self, IsTerminal};
 use std::ops::ControlFlow;
 
 use hearth_engine::{
-    Answer, Event, FinishReason, Generator, GeneratorOptions, Request, SamplingParams,
+    Answer, Event, FinishReason, Generator, GeneratorOptions, Request, SamplingParams, Speculate,
+    Statistics,
 };
 use hearth_gguf::Gguf;
 use hearth_text::{ChatTemplate, Encode};
 use serde_json::{Value, json};
 
-use crate::args::{RunArgs, SamplingArgs};
+use crate::args::{MachineArgs, RunArgs, SamplingArgs, SpeculateArg};
 use crate::failure::{Failure, one_line};
 use crate::interrupt::Interrupt;
 use crate::load::{self, PromptBar};
@@ -48,13 +49,18 @@ impl Conversation {
             n_positions: None,
             kv_type: load::kv_type(compute.kv),
             chunk: compute.chunk.map_or(load::DEFAULT_CHUNK, |n| n.get()),
-            max_logits: 1,
+            ..GeneratorOptions::default()
         };
-        let generator = Generator::load(gguf.clone(), load::kernels(compute)?, options)?;
+        let mut generator = Generator::load(gguf.clone(), load::kernels(compute)?, options)?;
+        add_draft(&mut generator, &args.machine, &interrupt)?;
         let settings = Request {
             max_tokens: args.max_tokens.map(|n| n.get()),
             stop: args.stop,
             sampling: sampling(args.sampling),
+            speculate: match args.machine.speculate {
+                SpeculateArg::Auto => Speculate::Auto,
+                SpeculateArg::Off => Speculate::Off,
+            },
             ..Request::new(Vec::new())
         };
         if is_without_template {
@@ -246,6 +252,9 @@ impl Conversation {
             stats.decode.as_secs_f64(),
             answer.finish.name()
         ));
+        if let Some(guesses) = guesses(stats) {
+            printer::note(format!("guesses  {guesses}"));
+        }
         printer::note(format!(
             "machine  {} threads, level {}",
             kernels.n_threads(),
@@ -253,6 +262,43 @@ impl Conversation {
         ));
         printer::note(format!("seed     {}", stats.seed));
     }
+}
+
+/// How the tokens guessed ahead fared; nothing when none were.
+fn guesses(stats: &Statistics) -> Option<String> {
+    let kinds = [(stats.lookup, "the text"), (stats.draft, "the draft model")];
+    let kinds: Vec<String> = kinds
+        .iter()
+        .filter(|(guesses, _)| guesses.n_made > 0)
+        .map(|(guesses, whose)| {
+            format!(
+                "{} of {} from {whose} right",
+                guesses.n_right, guesses.n_made
+            )
+        })
+        .collect();
+    let steps = format!("; {} steps", stats.n_steps);
+    (!kinds.is_empty()).then(|| kinds.join(", ") + &steps)
+}
+
+/// The smaller model that guesses, when one is asked for.
+fn add_draft(
+    generator: &mut Generator,
+    args: &MachineArgs,
+    interrupt: &Interrupt,
+) -> Result<(), Failure> {
+    let Some(draft) = &args.draft else {
+        return Ok(());
+    };
+    if args.speculate == SpeculateArg::Off {
+        return Err(
+            Failure::input("--draft has nothing to do with --speculate off")
+                .hint("leave one of them out"),
+        );
+    }
+    let gguf = ModelRef::parse(draft)?.open()?;
+    generator.add_draft(gguf.clone())?;
+    load::warm_up(&gguf, interrupt)
 }
 
 /// Beyond the length it was trained for a model may write nonsense; whoever asks for it is told.

@@ -122,6 +122,10 @@ impl From<EngineError> for Failure {
             EngineError::Text(error) => error.into(),
             EngineError::Pool(error) => error.into(),
             EngineError::Step(error) => error.into(),
+            EngineError::DraftSize { .. } | EngineError::DraftToken { .. } => input(
+                &error,
+                "a draft is a smaller model of the same family and version, such as Qwen3 0.6B for Qwen3 4B",
+            ),
             error => input(&error, DAMAGED),
         }
     }

@@ -28,6 +28,22 @@ fn missing_file() {
 }
 
 #[test]
+fn a_draft_that_cannot_guess() {
+    let file = TempFile::new("draft.gguf", &tiny_model().build());
+    let run = ["run", "spark", "hello", "--draft"];
+    refused(
+        &output(hearth(run).arg(file.path())),
+        "the draft model's vocabulary has",
+        "the same family",
+    );
+    refused(
+        &output(hearth(run).args(["spark", "--speculate", "off"])),
+        "--draft",
+        "leave one of them out",
+    );
+}
+
+#[test]
 fn a_misspelt_file_shows_its_neighbours() {
     let file = TempFile::new("neighbour.gguf", b"GGUF");
     let missing = format!("{}.not.gguf", file.path());

@@ -82,6 +82,33 @@ fn statistics_go_to_standard_error() {
 }
 
 #[test]
+fn guesses_change_no_byte_of_an_answer() {
+    let prompt = "The fox sees the fire. The dog sees the fire. The fox sees the fire. The dog";
+    let answer = |flags: &[&str]| {
+        let run = [
+            "run",
+            "spark",
+            prompt,
+            "--raw",
+            "--seed",
+            "3",
+            "--max-tokens",
+            "60",
+        ];
+        let output = hearth(run).args(["--stats"]).args(flags).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        (
+            output.stdout,
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let (plain, stats) = answer(&["--speculate", "off"]);
+    assert!(!plain.is_empty() && !stats.contains("guesses"), "{stats}");
+    assert_eq!(answer(&[]).0, plain);
+    assert_eq!(answer(&["--draft", "spark"]).0, plain);
+}
+
+#[test]
 fn logits_are_the_same_bytes_however_they_are_computed() {
     let file = TempFile::new("logits.gguf", &tiny_model().build());
     let tokens: Vec<String> = (0..70).map(|i| (3 + i * 7 % 250).to_string()).collect();
