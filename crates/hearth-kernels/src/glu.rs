@@ -41,16 +41,21 @@ impl Kernels {
         self.for_parts(out, LANES, |first, out| {
             let range = first..first + out.len();
             let (gate, up) = (&gate[range.clone()], &up[range]);
-            match (self.isa(), act) {
-                (Isa::Scalar, _) | (_, Activation::Gelu | Activation::GeluTanh) => {
-                    // erf and tanh come from libm, which is scalar on every level.
-                    for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-                        *out = act.apply(*gate) * up;
-                    }
-                }
-                (isa, Activation::Silu) => lanes::run(isa, SiluGlu { gate, up, out }),
-            }
+            glu(self.isa(), act, gate, up, out);
         });
+    }
+}
+
+/// `out[i] = act(gate[i]) * up[i]` on this thread.
+pub(crate) fn glu(isa: Isa, act: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
+    match (isa, act) {
+        (Isa::Scalar, _) | (_, Activation::Gelu | Activation::GeluTanh) => {
+            // erf and tanh come from libm, which is scalar on every level.
+            for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+                *out = act.apply(*gate) * up;
+            }
+        }
+        (isa, Activation::Silu) => lanes::run(isa, SiluGlu { gate, up, out }),
     }
 }
 

@@ -68,6 +68,21 @@ pub(crate) struct StreamToken<'a> {
 }
 
 impl Stream256 {
+    /// Capacity for so many tokens with rows of so many super-blocks.
+    pub fn reserve(&mut self, n_tokens: usize, n_blocks: usize) {
+        let n = n_tokens * (n_blocks + CONTINUED);
+        self.blocks
+            .reserve_exact(n.saturating_sub(self.blocks.len()));
+        self.sum32.reserve_exact(n.saturating_sub(self.sum32.len()));
+        self.e.reserve_exact(n.saturating_sub(self.e.len()));
+        self.base.reserve_exact(n.saturating_sub(self.base.len()));
+    }
+
+    /// What a token of so many super-blocks takes at most.
+    pub fn token_bytes(n_blocks: usize) -> usize {
+        (n_blocks + CONTINUED) * (size_of::<StreamBlock>() + 2 * size_of::<[i16; 8]>() + 4)
+    }
+
     /// Rearranges `[n_blocks, n_tokens]` blocks, at least one per token.
     pub fn fill(&mut self, token: Avx512, acts: &[A256Block], n_tokens: usize) -> &Stream256 {
         self.n_blocks = acts.len() / n_tokens;
@@ -185,6 +200,17 @@ pub(crate) struct Stream32 {
 }
 
 impl Stream32 {
+    /// Capacity for so many tokens with rows of so many blocks.
+    pub fn reserve(&mut self, n_tokens: usize, n_blocks: usize) {
+        let n = n_tokens * n_blocks.div_ceil(8);
+        self.units.reserve_exact(n.saturating_sub(self.units.len()));
+    }
+
+    /// What a token of so many blocks takes.
+    pub fn token_bytes(n_blocks: usize) -> usize {
+        n_blocks.div_ceil(8) * size_of::<StreamUnit>()
+    }
+
     /// Rearranges `[n_blocks, n_tokens]` blocks.
     pub fn fill(&mut self, acts: &[A32Block], n_tokens: usize) -> &Stream32 {
         let n_blocks = acts.len() / n_tokens;

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
 use super::avx512;
-use super::driver::grow;
+use super::driver::{FEW_TOKENS, grow};
 use super::float::{self, Line};
 use crate::Kernels;
 use crate::activation::{self, A32Block, A256Block, ActBatch};
@@ -41,6 +41,8 @@ pub(crate) struct Needs {
     a32: bool,
     a256: bool,
     float: bool,
+    /// Whether float rows are gathered too.
+    gather: bool,
 }
 
 impl Needs {
@@ -50,11 +52,53 @@ impl Needs {
             a32: any(ActFormat::A32),
             a256: any(ActFormat::A256),
             float: any(ActFormat::Float),
+            gather: false,
         }
+    }
+
+    /// The same with rows gathered for float weights: those of a group do not lie together in the input.
+    pub fn gathered(self) -> Needs {
+        Needs {
+            gather: self.float,
+            ..self
+        }
+    }
+
+    /// A32 and A256 blocks of a row.
+    fn blocks(self, n_cols: usize) -> (usize, usize) {
+        let a32 = if self.a32 { n_cols / 32 } else { 0 };
+        let a256 = if self.a256 { n_cols / 256 } else { 0 };
+        (a32, a256)
+    }
+
+    /// Bytes that [`Acts`] takes for so many rows, and [`Streams`] for each group of few tokens.
+    pub fn n_bytes(self, n_cols: usize, n_rows: usize) -> [u64; 2] {
+        let (a32, a256) = self.blocks(n_cols);
+        let copies = usize::from(self.float) + usize::from(self.gather);
+        let float = copies * n_cols * 4;
+        let row = a32 * size_of::<A32Block>() + a256 * size_of::<A256Block>() + float + 1;
+        let stream = self.stream_bytes(n_cols) * FEW_TOKENS.min(n_rows);
+        [(row as u64).saturating_mul(n_rows as u64), stream as u64]
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn stream_bytes(self, n_cols: usize) -> usize {
+        let (a32, a256) = self.blocks(n_cols);
+        Stream32::token_bytes(a32) + Stream256::token_bytes(a256)
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn stream_bytes(self, _: usize) -> usize {
+        0
     }
 }
 
-/// Quantised rows. Buffers keep the length of the largest call; the present one
+/// Capacity for `len` elements in all.
+fn reserve<T>(buffer: &mut Vec<T>, len: usize) {
+    buffer.reserve_exact(len.saturating_sub(buffer.len()));
+}
+
+/// Quantised rows, and float ones where they had to be gathered. Buffers keep the length of the largest call; the present one
 /// uses, and overwrites, the first elements.
 #[derive(Debug, Default)]
 pub(crate) struct Acts {
@@ -69,6 +113,9 @@ pub(crate) struct Acts {
     a256: Vec<A256Block>,
     /// Groups one after the other, cut into those of [`float::group`], each `[n_lines, len]`. Unused where a group is small.
     lines: Vec<Line>,
+    is_gathered: bool,
+    /// `[n_rows, n_cols]`, only where rows are gathered for float weights.
+    gathered: Vec<f32>,
     is_finite: Vec<bool>,
 }
 
@@ -98,12 +145,15 @@ impl Acts {
         self.resize(needs, n_cols, n_rows);
         let store = Store {
             isa: kernels.isa(),
+            n_cols,
             n_a32: self.n_a32,
             n_a256: self.n_a256,
             n_lines: self.n_lines,
+            lines: Disjoint::new(&mut self.lines),
+            is_gathered: needs.gather,
             a32: Disjoint::new(&mut self.a32),
             a256: Disjoint::new(&mut self.a256),
-            lines: Disjoint::new(&mut self.lines),
+            gathered: Disjoint::new(&mut self.gathered),
             is_finite: Disjoint::new(&mut self.is_finite),
         };
         // SAFETY: every place is named once, so these elements are this row's alone.
@@ -123,21 +173,46 @@ impl Acts {
         }
     }
 
+    /// Makes room for calls up to these sizes, so that they allocate nothing. Memory never touched stays with the system.
+    pub fn reserve(&mut self, needs: Needs, n_cols: usize, n_rows: usize) {
+        let (n_a32, n_a256) = needs.blocks(n_cols);
+        reserve(&mut self.a32, n_a32 * n_rows);
+        reserve(&mut self.a256, n_a256 * n_rows);
+        reserve(&mut self.is_finite, n_rows);
+        if needs.float {
+            reserve(&mut self.lines, n_cols / LANES * n_rows);
+        }
+        if needs.gather {
+            reserve(&mut self.gathered, n_cols * n_rows);
+        }
+    }
+
     fn resize(&mut self, needs: Needs, n_cols: usize, n_rows: usize) {
         self.n_cols = n_cols;
-        self.n_a32 = if needs.a32 { n_cols / 32 } else { 0 };
-        self.n_a256 = if needs.a256 { n_cols / 256 } else { 0 };
+        (self.n_a32, self.n_a256) = needs.blocks(n_cols);
         grow(&mut self.a32, self.n_a32 * n_rows, A32Block::ZERO);
         grow(&mut self.a256, self.n_a256 * n_rows, A256Block::ZERO);
         let is_panelled = needs.float && n_rows >= float::PANEL_TOKENS;
         self.n_lines = if is_panelled { n_cols / LANES } else { 0 };
         grow(&mut self.lines, self.n_lines * n_rows, Line::ZERO);
         grow(&mut self.is_finite, n_rows, true);
+        self.is_gathered = needs.gather;
+        if needs.gather {
+            grow(&mut self.gathered, n_cols * n_rows, 0.0);
+        }
     }
 
     /// Whether every activation of each row of a group is finite.
     pub fn is_finite(&self, group: Range<usize>) -> &[bool] {
         &self.is_finite[group]
+    }
+
+    /// The float rows of a group, where they were gathered.
+    pub fn gathered(&self, group: Range<usize>) -> &[f32] {
+        match self.is_gathered {
+            true => &self.gathered[group.start * self.n_cols..group.end * self.n_cols],
+            false => &[],
+        }
     }
 
     /// A group as kernels take it. `input` is its `[len, n_cols]` floats, which nobody reads unless a weight is float.
@@ -171,12 +246,15 @@ impl Acts {
 /// The buffers while threads fill them.
 struct Store<'a> {
     isa: Isa,
+    n_cols: usize,
     n_a32: usize,
     n_a256: usize,
     n_lines: usize,
+    lines: Disjoint<'a, Line>,
+    is_gathered: bool,
     a32: Disjoint<'a, A32Block>,
     a256: Disjoint<'a, A256Block>,
-    lines: Disjoint<'a, Line>,
+    gathered: Disjoint<'a, f32>,
     is_finite: Disjoint<'a, bool>,
 }
 
@@ -190,6 +268,11 @@ impl Store<'_> {
         for at in places().map(|place| place.first + place.index) {
             // SAFETY: the caller's promise, here and below.
             unsafe { self.is_finite.part(at..at + 1).fill(finite) };
+            if self.is_gathered {
+                let range = at * self.n_cols..(at + 1) * self.n_cols;
+                // SAFETY: as above.
+                unsafe { self.gathered.part(range).copy_from_slice(row) };
+            }
         }
         let element = |place: Place, n: usize, i: usize| {
             let at = place.first * n + i * place.len + place.index;
@@ -257,6 +340,19 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
+    /// Makes room for groups of weights with these needs, as [`Acts::reserve`] does.
+    pub fn reserve(&mut self, isa: Isa, needs: Needs, n_cols: usize, n_tokens: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if let Isa::Avx512(token) = isa {
+            let (n_a32, n_a256) = needs.blocks(n_cols);
+            let n_tokens = n_tokens.min(avx512::stream_tokens(token));
+            self.stream32.reserve(n_tokens, n_a32);
+            self.stream256.reserve(n_tokens, n_a256);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (isa, needs, n_cols, n_tokens);
+    }
+
     /// Prepares a group for weights of these types, where the level has such kernels for so few tokens.
     #[cfg(target_arch = "x86_64")]
     pub fn fill(
