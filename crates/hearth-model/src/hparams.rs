@@ -8,7 +8,10 @@ use std::{cell::RefCell, collections::BTreeSet, fmt::Display};
 
 use hearth_gguf::{Metadata, Value};
 
-use crate::error::ModelError;
+use crate::{
+    error::ModelError,
+    registry::{Experts, Family},
+};
 
 /// The largest sizes we accept from a file. They are far above any published model, and far below
 /// anything whose products could overflow.
@@ -26,6 +29,8 @@ pub struct Limits {
     pub n_vocab: usize,
     /// Positions.
     pub n_ctx: usize,
+    /// Experts of a layer.
+    pub n_expert: usize,
 }
 
 impl Limits {
@@ -37,6 +42,7 @@ impl Limits {
         head_dim: 1024,
         n_vocab: 1 << 22,
         n_ctx: 1 << 27,
+        n_expert: 4096,
     };
 }
 
@@ -71,6 +77,19 @@ pub struct Hparams {
     pub sliding_window: Option<u32>,
     /// Rotary position embedding.
     pub rope: RopeHparams,
+    /// Experts in place of the MLP, if there are any.
+    pub experts: Option<ExpertHparams>,
+}
+
+/// Settings of a mixture of experts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpertHparams {
+    /// Experts of a layer.
+    pub n_expert: usize,
+    /// How many of them a token goes to.
+    pub n_expert_used: usize,
+    /// Inner width of an expert.
+    pub n_ff: usize,
 }
 
 /// Settings of the rotary position embedding.
@@ -125,16 +144,26 @@ const MEANINGLESS: &[&str] = &[
     "attention.layer_norm_epsilon", // written next to the RMS one by old converters, no LayerNorm here
 ];
 
+const NO_EXPERTS: &str = "experts where this family, or this file, has none";
+
 /// Keys whose presence matters only when the value differs from the neutral one given here.
 const NEUTRAL: &[(&str, f64, &str)] = &[
-    ("expert_count", 0.0, "mixtures of experts come later"),
-    ("expert_used_count", 0.0, "mixtures of experts come later"),
+    ("expert_count", 0.0, NO_EXPERTS),
+    ("expert_used_count", 0.0, NO_EXPERTS),
+    ("expert_feed_forward_length", 0.0, NO_EXPERTS),
+    ("expert_shared_count", 0.0, "shared experts"),
+    ("expert_shared_feed_forward_length", 0.0, "shared experts"),
     (
-        "expert_feed_forward_length",
-        0.0,
-        "mixtures of experts come later",
+        "expert_weights_norm",
+        1.0,
+        "weights of experts that do not add up to 1",
     ),
-    ("expert_shared_count", 0.0, "shared experts come later"),
+    ("expert_weights_scale", 1.0, "scaled weights of experts"),
+    (
+        "expert_gating_func",
+        1.0,
+        "experts chosen by other than a softmax",
+    ),
     ("logit_scale", 1.0, "scaled logits"),
     ("embedding_scale", 1.0, "scaled embeddings"),
     ("residual_scale", 1.0, "scaled residuals"),
@@ -292,8 +321,8 @@ impl<'a> Keys<'a> {
 }
 
 impl Hparams {
-    /// Reads and checks everything a dense decoder needs.
-    pub(crate) fn read(keys: &Keys<'_>, windows_every_layer: bool) -> Result<Self, ModelError> {
+    /// Reads and checks everything a decoder needs.
+    pub(crate) fn read(keys: &Keys<'_>, family: &Family) -> Result<Self, ModelError> {
         let limits = Limits::DEFAULT;
         let n_layer = keys.count("block_count", limits.n_layer)?;
         let n_embd = keys.count("embedding_length", limits.width)?;
@@ -348,8 +377,9 @@ impl Hparams {
             n_ctx_train,
             norm_eps,
             attention_scale,
-            sliding_window: sliding_window(keys, windows_every_layer, n_ctx_train)?,
+            sliding_window: sliding_window(keys, family.windows_every_layer, n_ctx_train)?,
             rope: RopeHparams::read(keys, head_dim)?,
+            experts: ExpertHparams::read(keys, family.experts, n_ff)?,
         };
         keys.finish()?;
         Ok(hparams)
@@ -403,6 +433,33 @@ fn sliding_window(
         }
         Some(window) if windows_every_layer => Ok(Some(window as u32)),
         _ => Ok(None),
+    }
+}
+
+impl ExpertHparams {
+    fn read(keys: &Keys<'_>, experts: Experts, n_ff: usize) -> Result<Option<Self>, ModelError> {
+        let limits = Limits::DEFAULT;
+        let is_none = |value: &Value| value.as_integer() == Some(0);
+        match (experts, keys.metadata.get(&keys.full("expert_count"))) {
+            (Experts::Never, _) | (Experts::Some, None) => return Ok(None),
+            (Experts::Some, Some(value)) if is_none(value) => return Ok(None),
+            _ => {}
+        }
+        let n_expert = keys.count("expert_count", limits.n_expert)?;
+        let n_expert_used = keys.count("expert_used_count", limits.n_expert)?;
+        if n_expert_used > n_expert {
+            let rule = format!("must not be above expert_count, which is {n_expert}");
+            return Err(keys.refuse("expert_used_count", n_expert_used, rule));
+        }
+        // Files of the first mixtures have one width for everything.
+        let n_ff = keys
+            .optional_count("expert_feed_forward_length", limits.width)?
+            .unwrap_or(n_ff);
+        Ok(Some(ExpertHparams {
+            n_expert,
+            n_expert_used,
+            n_ff,
+        }))
     }
 }
 

@@ -43,7 +43,7 @@ mod work;
 
 pub use error::{ModelError, PoolError, StepError};
 pub use executor::{Batch, Executor, ExecutorLimits, Logits, Observed, OpTime, Row};
-pub use hparams::{Hparams, Limits, RopeHparams, RopeScalingHparams};
+pub use hparams::{ExpertHparams, Hparams, Limits, RopeHparams, RopeScalingHparams};
 pub use model::{Model, ModelOptions};
 pub use plan::Plan;
 pub use registry::supported_families;

@@ -39,7 +39,7 @@ impl Model {
     pub fn load(gguf: Arc<Gguf>, options: ModelOptions) -> Result<Self, ModelError> {
         let keys = Keys::new(gguf.metadata())?;
         let family = registry::find(keys.architecture())?;
-        let hparams = Hparams::read(&keys, family.windows_every_layer)?;
+        let hparams = Hparams::read(&keys, family)?;
         let n_ctx = options.n_ctx.unwrap_or(hparams.n_ctx_train);
         let limit = Limits::DEFAULT.n_ctx;
         if !(1..=limit).contains(&n_ctx) {

@@ -37,6 +37,13 @@ fn extra(name: &str, shape: &[u64], value: f32) -> TinyModel {
     })
 }
 
+/// A mixture of eight experts, three of them used, with another value for a key or without it.
+fn experts(key: &str, value: Option<Value>) -> TinyModel {
+    tiny("qwen3moe", |model| {
+        model.keys.push((format!("qwen3moe.{key}"), value));
+    })
+}
+
 fn without_tensor(family: &'static str, name: &str) -> TinyModel {
     tiny(family, |model| model.without.push(name.to_owned()))
 }
@@ -207,8 +214,32 @@ fn bad_settings_are_refused_by_key_value_and_limit() {
 fn settings_we_do_not_honour_are_refused() {
     let cases = [
         (
-            key("llama.expert_count", 8u32),
-            "`llama.expert_count` is 8, which is not supported for llama: mixtures of experts come later",
+            tiny("qwen3", |model| {
+                model
+                    .keys
+                    .push(("qwen3.expert_count".to_owned(), Some(8u32.into())))
+            }),
+            "`qwen3.expert_count` is 8, which is not supported for qwen3: experts where this family, or this file, has none",
+        ),
+        (
+            key("llama.expert_used_count", 2u32),
+            "`llama.expert_used_count` is 2, which is not supported for llama: experts where",
+        ),
+        (
+            experts("expert_weights_norm", Some(false.into())),
+            "weights of experts that do not add up to 1",
+        ),
+        (
+            experts("expert_weights_scale", Some(2.5f32.into())),
+            "`qwen3moe.expert_weights_scale` is 2.5",
+        ),
+        (
+            experts("expert_gating_func", Some(2u32.into())),
+            "experts chosen by other than a softmax",
+        ),
+        (
+            experts("expert_shared_count", Some(1u32.into())),
+            "shared experts",
         ),
         (
             key("llama.logit_scale", 0.5f32),
@@ -230,11 +261,103 @@ fn settings_we_do_not_honour_are_refused() {
     check(&cases);
     for neutral in [
         key("llama.expert_count", 0u32),
+        experts("expert_weights_norm", Some(true.into())),
+        experts("expert_gating_func", Some(1u32.into())),
         key("llama.logit_scale", 1.0f32),
         key("llama.attention.causal", true),
         key("other.made_up", 3u32),
     ] {
         load(&neutral).unwrap();
+    }
+}
+
+#[test]
+fn experts_are_counted_and_bound() {
+    let shaped = |name: &str, shape: &[u64]| {
+        let name = format!("blk.1.{name}.weight");
+        tiny("qwen3moe", |model| {
+            model.without.push(name.clone());
+            model.extra.push((name, shape.to_vec(), 1.0));
+        })
+    };
+    let cases = [
+        (
+            experts("expert_count", None),
+            "no key `qwen3moe.expert_count`, which qwen3moe needs",
+        ),
+        (
+            experts("expert_count", Some(0u32.into())),
+            "`qwen3moe.expert_count` is 0, must be between 1 and 4096",
+        ),
+        (
+            experts("expert_count", Some(u32::MAX.into())),
+            "`qwen3moe.expert_count` is 4294967295, must be between 1 and 4096",
+        ),
+        (
+            experts("expert_count", Some("many".into())),
+            "`qwen3moe.expert_count` holds string, expected an integer",
+        ),
+        (
+            experts("expert_count", Some(4096u32.into())),
+            "`blk.0.ffn_gate_inp.weight` has shape [8, 72], the model's settings ask for [4096, 72]",
+        ),
+        (
+            experts("expert_used_count", None),
+            "no key `qwen3moe.expert_used_count`",
+        ),
+        (
+            experts("expert_used_count", Some(0u32.into())),
+            "`qwen3moe.expert_used_count` is 0, must be between 1 and 4096",
+        ),
+        (
+            experts("expert_used_count", Some(9u32.into())),
+            "`qwen3moe.expert_used_count` is 9, must not be above expert_count, which is 8",
+        ),
+        (
+            experts("expert_feed_forward_length", Some(0u32.into())),
+            "`qwen3moe.expert_feed_forward_length` is 0",
+        ),
+        (
+            experts("expert_feed_forward_length", Some(45u32.into())),
+            "`blk.0.ffn_gate_exps.weight` has shape [8, 44, 72], the model's settings ask for [8, 45, 72]",
+        ),
+        (
+            without_tensor("qwen3moe", "blk.1.ffn_gate_inp.weight"),
+            "no tensor `blk.1.ffn_gate_inp.weight` of shape [8, 72]",
+        ),
+        (
+            without_tensor("qwen3moe", "blk.0.ffn_up_exps.weight"),
+            "no tensor `blk.0.ffn_up_exps.weight` of shape [8, 44, 72]",
+        ),
+        (
+            shaped("ffn_down_exps", &[8, 44, 72]),
+            "`blk.1.ffn_down_exps.weight` has shape [8, 44, 72], the model's settings ask for [8, 72, 44]",
+        ),
+        (
+            shaped("ffn_up_exps", &[352, 72]),
+            "`blk.1.ffn_up_exps.weight` has shape [352, 72]",
+        ),
+        (
+            key("llama.expert_count", 8u32),
+            "no key `llama.expert_used_count`",
+        ),
+        (
+            tiny("llama", |model| model.experts = Some((4, 5))),
+            "`llama.expert_used_count` is 5, must not be above expert_count, which is 4",
+        ),
+        (
+            tiny("qwen3", |model| model.experts = Some((4, 2))),
+            "`qwen3.expert_count` is 4, which is not supported",
+        ),
+    ];
+    check(&cases);
+    // All of one; and without a width of their own, experts are as wide as the settings' MLP.
+    for loaded in [
+        tiny("llama", |model| model.experts = Some((1, 1))),
+        tiny("llama", |model| model.experts = Some((3, 3))),
+        experts("expert_feed_forward_length", None),
+    ] {
+        assert_eq!(load(&loaded).unwrap().hparams().experts.unwrap().n_ff, 44);
     }
 }
 
@@ -432,6 +555,15 @@ fn the_plan_prints_operations_shapes_and_types() {
         "wanted rows of",
         "output.weight [293, 72] F32",
         "rows whose logits are wanted",
+    ] {
+        assert!(text.contains(line), "{line:?} is not in\n{text}");
+    }
+    let text = load(&tiny("qwen3moe", |_| {})).unwrap().plan().to_string();
+    for line in [
+        "= blk.0.ffn_gate_inp.weight [8, 72] F32",
+        "moe         %",
+        "= 3 experts of %",
+        "Silu(blk.1.ffn_gate_exps.weight [8, 44, 72] F32) · blk.1.ffn_up_exps.weight [8, 44, 72] F32, then blk.1.ffn_down_exps.weight [8, 72, 44] F32",
     ] {
         assert!(text.contains(line), "{line:?} is not in\n{text}");
     }

@@ -23,6 +23,8 @@ const MODELS: &[&str] = &[
     "mistral-swa",
     "qwen2",
     "qwen3",
+    "qwen3moe",
+    "mixtral",
 ];
 
 fn max_difference(a: &[f32], b: &[f32]) -> f32 {

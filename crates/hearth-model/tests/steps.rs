@@ -39,11 +39,16 @@ unsafe impl GlobalAlloc for Counting {
 static COUNTING: Counting = Counting;
 
 fn runner(weight: TensorType, kernels: Kernels) -> Runner {
-    runner_with(weight, KvType::F16, kernels)
+    runner_of("qwen3", weight, KvType::F16, kernels)
 }
 
-fn runner_with(weight: TensorType, kv_type: KvType, kernels: Kernels) -> Runner {
-    let gguf = Gguf::from_vec(TinyModel::new("qwen3", weight).build()).unwrap();
+fn runner_of(
+    family: &'static str,
+    weight: TensorType,
+    kv_type: KvType,
+    kernels: Kernels,
+) -> Runner {
+    let gguf = Gguf::from_vec(TinyModel::new(family, weight).build()).unwrap();
     Runner::new(Arc::new(gguf), 128, kv_type, kernels)
 }
 
@@ -59,21 +64,24 @@ fn row(seq: u32, pos: u32, token: u32) -> Row {
 // One test, since another one's allocations would be counted.
 #[test]
 fn steps() {
-    a_step_allocates_nothing();
+    // Which experts a step chooses, and with how many tokens each, is new in every step.
+    for family in ["qwen3", "qwen3moe"] {
+        a_step_allocates_nothing(family);
+    }
     bad_batches_are_refused();
     a_logit_that_is_not_finite_is_an_error();
     an_executor_knows_its_model();
     timings_cover_every_operation();
 }
 
-fn a_step_allocates_nothing() {
+fn a_step_allocates_nothing(family: &'static str) {
     for (weight, kv_type) in [
         (TensorType::F32, KvType::F32),
         (TensorType::Q8_0, KvType::Q8_0),
         (TensorType::Q4_K, KvType::F16),
     ] {
         let kernels = Kernels::new(Level::best(), NonZeroUsize::new(2).unwrap()).unwrap();
-        let mut runner = runner_with(weight, kv_type, kernels);
+        let mut runner = runner_of(family, weight, kv_type, kernels);
         let limits = ExecutorLimits {
             max_tokens: 40,
             max_logits: 2,
@@ -113,7 +121,7 @@ fn a_step_allocates_nothing() {
         assert_eq!(
             counts,
             [Some(0); 4],
-            "allocations of steps with {} weights",
+            "allocations of steps of {family} with {} weights",
             weight.name()
         );
     }

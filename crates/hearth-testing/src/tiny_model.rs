@@ -9,7 +9,7 @@ use hearth_gguf::{Array, GgufWriter, TensorType, Value};
 /// What a tiny model is made of; `build` writes it as a GGUF file.
 #[derive(Clone, Debug)]
 pub struct TinyModel {
-    /// `general.architecture`: `llama`, `qwen2` or `qwen3`.
+    /// `general.architecture`: `llama`, `qwen2`, `qwen3` or `qwen3moe`.
     pub family: &'static str,
     /// Type of all matrices.
     pub weight: TensorType,
@@ -29,6 +29,8 @@ pub struct TinyModel {
     pub n_ctx_train: u32,
     /// `attention.sliding_window`.
     pub sliding_window: Option<u32>,
+    /// Experts in place of the MLP, each `n_ff` wide, and how many a token goes to.
+    pub experts: Option<(u32, u32)>,
     /// Whether the embedding serves as output matrix.
     pub is_tied: bool,
     /// Further keys, or other values for the usual ones; `None` leaves a key out.
@@ -105,6 +107,7 @@ impl TinyModel {
             head_dim,
             n_ctx_train: 512,
             sliding_window: None,
+            experts: (family == "qwen3moe").then_some((8, 3)),
             is_tied: family == "qwen2",
             keys: Vec::new(),
             without: Vec::new(),
@@ -164,6 +167,11 @@ impl TinyModel {
         if let Some(window) = self.sliding_window {
             keys.push((own("attention.sliding_window"), Value::U32(window)));
         }
+        if let Some((n_expert, n_expert_used)) = self.experts {
+            keys.push((own("expert_count"), Value::U32(n_expert)));
+            keys.push((own("expert_used_count"), Value::U32(n_expert_used)));
+            keys.push((own("expert_feed_forward_length"), Value::U32(self.n_ff)));
+        }
         keys.extend(vocabulary());
         for (key, value) in &self.keys {
             keys.retain(|(known, _)| known != key);
@@ -201,7 +209,7 @@ impl TinyModel {
                     add("attn_k.bias", &[kv], Kind::Bias);
                     add("attn_v.bias", &[kv], Kind::Bias);
                 }
-                "qwen3" => {
+                "qwen3" | "qwen3moe" => {
                     add(
                         "attn_q_norm.weight",
                         &[u64::from(self.head_dim)],
@@ -216,9 +224,19 @@ impl TinyModel {
                 _ => {}
             }
             add("ffn_norm.weight", &[embd], Kind::Norm);
-            add("ffn_gate.weight", &[ff, embd], Kind::Matrix);
-            add("ffn_up.weight", &[ff, embd], Kind::Matrix);
-            add("ffn_down.weight", &[embd, ff], Kind::Matrix);
+            match self.experts.map(|(n_expert, _)| u64::from(n_expert)) {
+                None => {
+                    add("ffn_gate.weight", &[ff, embd], Kind::Matrix);
+                    add("ffn_up.weight", &[ff, embd], Kind::Matrix);
+                    add("ffn_down.weight", &[embd, ff], Kind::Matrix);
+                }
+                Some(n) => {
+                    add("ffn_gate_inp.weight", &[n, embd], Kind::Router);
+                    add("ffn_gate_exps.weight", &[n, ff, embd], Kind::Matrix);
+                    add("ffn_up_exps.weight", &[n, ff, embd], Kind::Matrix);
+                    add("ffn_down_exps.weight", &[n, embd, ff], Kind::Matrix);
+                }
+            }
         }
         all.push(("output_norm.weight".to_owned(), vec![embd], Kind::Norm));
         if !self.is_tied {
@@ -246,9 +264,10 @@ impl TinyModel {
             Kind::Norm => floats(&mut || 1.0 + 0.3 * random.signed()),
             Kind::Bias => floats(&mut || 0.3 * random.signed()),
             Kind::Constant(value) => floats(&mut || value),
+            Kind::Router => floats(&mut || 0.3 * random.signed()),
             Kind::Matrix => (
                 self.weight,
-                random_weights(self.weight, n, shape[1] as usize, &mut random),
+                random_weights(self.weight, n, shape[shape.len() - 1] as usize, &mut random),
             ),
         }
     }
@@ -257,6 +276,8 @@ impl TinyModel {
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Matrix,
+    /// F32 in every file.
+    Router,
     Norm,
     Bias,
     Constant(f32),

@@ -11,7 +11,7 @@ mod working;
 
 use std::time::{Duration, Instant};
 
-use hearth_kernels::{Kernels, KvRow, RopeTable, attention, matmul};
+use hearth_kernels::{Kernels, KvRow, RopeTable, attention, matmul, moe};
 
 pub use batch::{Batch, Logits, Row};
 
@@ -72,6 +72,7 @@ pub struct Executor {
     buffers: Buffers,
     matmul: matmul::Scratch,
     attention: attention::Scratch,
+    moe: moe::Scratch,
     ropes: Vec<RopeTable>,
     positions: Vec<u32>,
     kv_rows: Vec<KvRow>,
@@ -181,12 +182,17 @@ impl Executor {
         for bounds in working::attention_bounds(plan, limits) {
             attention.reserve(kernels, &bounds);
         }
+        let mut moe = moe::Scratch::new();
+        for bounds in working::moe_bounds(plan, limits) {
+            moe.reserve(kernels, &bounds);
+        }
         Ok(Executor {
             limits,
             n_steps: plan.steps.len(),
             buffers: Buffers::new(plan, limits),
             matmul: matmul::Scratch::new(),
             attention,
+            moe,
             ropes: plan
                 .ropes
                 .iter()

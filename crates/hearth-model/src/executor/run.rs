@@ -1,6 +1,6 @@
 //! One arm per operation: fetch the buffers, call the kernel.
 
-use hearth_kernels::{AttendArgs, Kernels, MatmulJob, quant};
+use hearth_kernels::{AttendArgs, Kernels, MatmulJob, MoeArgs, quant};
 
 use super::{Batch, Executor};
 use crate::{
@@ -70,6 +70,7 @@ impl Executor {
                 let [gate, up, out] = buffers.get_many_mut([gate, up, out]);
                 kernels.glu(activation, gate, up, out);
             }
+            Op::Moe { .. } => self.moe(op, model, kernels),
             Op::Add { x, y } => {
                 let [x, y] = buffers.get_many_mut([x, y]);
                 kernels.add(x, y);
@@ -127,6 +128,33 @@ impl Executor {
             q,
             out,
         );
+    }
+
+    fn moe(&mut self, op: &Op, model: &Model, kernels: &Kernels) {
+        let Op::Moe {
+            input,
+            logits,
+            gate,
+            up,
+            down,
+            activation,
+            n_expert_used,
+            inner,
+            out,
+        } = *op
+        else {
+            unreachable!("called for experts only");
+        };
+        let args = MoeArgs {
+            n_expert: self.buffers.cols[logits.index()],
+            n_expert_used,
+            activation,
+            gate: model.matrix(gate),
+            up: model.matrix(up),
+            down: model.matrix(down),
+        };
+        let [input, logits, inner, out] = self.buffers.get_many_mut([input, logits, inner, out]);
+        kernels.moe(&mut self.moe, &args, input, logits, inner, out);
     }
 
     fn matmul(&mut self, model: &Model, kernels: &Kernels, input: BufferId, products: &[Product]) {

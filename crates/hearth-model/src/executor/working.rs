@@ -1,7 +1,7 @@
 //! How much memory an executor takes, found out before it is taken: an allocation that fails ends the
 //! process, and the sizes come from a file and from flags.
 
-use hearth_kernels::{Kernels, attention::Bounds};
+use hearth_kernels::{Kernels, attention::Bounds, moe};
 
 use super::ExecutorLimits;
 use crate::{
@@ -46,6 +46,32 @@ pub(super) fn attention_bounds(
     })
 }
 
+/// What each mixture of experts of the plan is reserved for.
+pub(super) fn moe_bounds(plan: &Plan, limits: ExecutorLimits) -> impl Iterator<Item = moe::Bounds> {
+    plan.steps.iter().filter_map(move |step| {
+        let Op::Moe {
+            gate,
+            up,
+            down,
+            n_expert_used,
+            ..
+        } = step.op
+        else {
+            return None;
+        };
+        let [gate, up, down] = [gate, up, down].map(|id| &plan.matrices[id.index()]);
+        Some(moe::Bounds {
+            n_tokens: limits.max_tokens,
+            n_expert: gate.n_stacked,
+            n_expert_used,
+            n_embd: gate.cols,
+            n_ff: down.cols,
+            gate_up: [gate.ty, up.ty],
+            down: down.ty,
+        })
+    })
+}
+
 /// Refuses limits whose memory is beyond [`MAX_BYTES`] or more than the system would give.
 pub(super) fn check(
     plan: &Plan,
@@ -62,7 +88,11 @@ pub(super) fn check(
         .map(|bounds| bounds.scratch_bytes(kernels.n_threads()))
         .max_by_key(|parts| total(parts))
         .unwrap_or_default();
-    let parts: Vec<u64> = slots.chain(attention).collect();
+    let moe = moe_bounds(plan, limits)
+        .map(|bounds| bounds.n_bytes(kernels.n_threads()))
+        .max_by_key(|parts| total(parts))
+        .unwrap_or_default();
+    let parts: Vec<u64> = slots.chain(attention).chain(moe).collect();
     let n_bytes = total(&parts);
     let reason = if n_bytes > MAX_BYTES {
         format!("the limit is {MAX_BYTES}")

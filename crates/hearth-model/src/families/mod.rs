@@ -5,3 +5,4 @@
 pub(crate) mod llama;
 pub(crate) mod qwen2;
 pub(crate) mod qwen3;
+pub(crate) mod qwen3moe;

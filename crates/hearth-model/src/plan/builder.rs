@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::ModelError,
-    hparams::{Hparams, RopeScalingHparams},
+    hparams::{ExpertHparams, Hparams, RopeScalingHparams},
 };
 
 /// Tensors that old converters left in their files and that hold nothing the settings do not say.
@@ -211,6 +211,45 @@ impl<'a> PlanBuilder<'a> {
             out,
         });
         self.project(out, "ffn_down", bias)
+    }
+
+    /// The gated MLPs of the experts that a router chooses for each row.
+    pub(crate) fn gated_experts(
+        &mut self,
+        x: BufferId,
+        activation: Activation,
+    ) -> Result<BufferId, ModelError> {
+        let ExpertHparams {
+            n_expert,
+            n_expert_used,
+            n_ff,
+        } = self
+            .hparams
+            .experts
+            .expect("the registry says that the family has experts");
+        let Buffer { rows, cols } = self.buffers[x.index()];
+        let router = self.product(x, "ffn_gate_inp", n_expert, Bias::None)?;
+        self.push(Op::MatMul {
+            input: x,
+            products: vec![router],
+        });
+        let gate = self.stacked("ffn_gate_exps", n_expert, n_ff, cols)?;
+        let up = self.stacked("ffn_up_exps", n_expert, n_ff, cols)?;
+        let down = self.stacked("ffn_down_exps", n_expert, cols, n_ff)?;
+        let inner = self.buffer(rows, n_expert_used * n_ff);
+        let out = self.buffer(rows, cols);
+        self.push(Op::Moe {
+            input: x,
+            logits: router.out,
+            gate,
+            up,
+            down,
+            activation,
+            n_expert_used,
+            inner,
+            out,
+        });
+        Ok(out)
     }
 
     /// `x += y`.
@@ -409,10 +448,32 @@ impl<'a> PlanBuilder<'a> {
     }
 
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<MatrixId, ModelError> {
+        self.matrices(name, &[rows as u64, cols as u64], 1, rows, cols)
+    }
+
+    /// The matrices of all experts, `[n_expert, rows, cols]`.
+    fn stacked(
+        &mut self,
+        name: &str,
+        n_expert: usize,
+        rows: usize,
+        cols: usize,
+    ) -> Result<MatrixId, ModelError> {
+        let shape = [n_expert, rows, cols].map(|n| n as u64);
+        self.matrices(name, &shape, n_expert, n_expert * rows, cols)
+    }
+
+    fn matrices(
+        &mut self,
+        name: &str,
+        shape: &[u64],
+        n_stacked: usize,
+        rows: usize,
+        cols: usize,
+    ) -> Result<MatrixId, ModelError> {
         let name = self.full_name(&format!("{name}.weight"));
-        let shape = [rows as u64, cols as u64];
         let (index, tensor) =
-            self.bind(&name, &shape)?
+            self.bind(&name, shape)?
                 .ok_or_else(|| ModelError::MissingTensor {
                     name: name.clone(),
                     shape: shape.to_vec(),
@@ -430,6 +491,7 @@ impl<'a> PlanBuilder<'a> {
             ty,
             rows,
             cols,
+            n_stacked,
             tensor: index,
         });
         Ok(MatrixId((self.matrices.len() - 1) as u32))

@@ -93,6 +93,7 @@ impl Plan {
                 let (gate, up) = (buffer(gate), buffer(up));
                 format!("{} = {activation:?}({gate}) · {up}", buffer(out))
             }
+            Op::Moe { .. } => self.experts(op),
             Op::Add { x, y } => format!("{} += {}", buffer(x), buffer(y)),
             Op::SelectRows { input, out } => {
                 format!("{} = wanted rows of {}", buffer(out), buffer(input))
@@ -123,6 +124,33 @@ impl Plan {
         )
     }
 
+    fn experts(&self, op: &Op) -> String {
+        let Op::Moe {
+            input,
+            logits,
+            gate,
+            up,
+            down,
+            activation,
+            n_expert_used,
+            inner,
+            out,
+        } = *op
+        else {
+            unreachable!("called for experts only");
+        };
+        format!(
+            "{} = {n_expert_used} experts of {} by {}, through {}: {activation:?}({}) · {}, then {}",
+            self.buffer(out),
+            self.buffer(input),
+            self.buffer(logits),
+            self.buffer(inner),
+            self.matrix(gate),
+            self.matrix(up),
+            self.matrix(down),
+        )
+    }
+
     fn products(&self, products: &[Product]) -> String {
         let parts: Vec<String> = products.iter().map(|one| self.product(one)).collect();
         parts.join("; ")
@@ -150,10 +178,14 @@ impl Plan {
 
     fn matrix(&self, id: MatrixId) -> String {
         let matrix = &self.matrices[id.index()];
+        let stack = match matrix.n_stacked {
+            1 => String::new(),
+            n => format!("{n}, "),
+        };
         format!(
-            "{} [{}, {}] {}",
+            "{} [{stack}{}, {}] {}",
             matrix.name,
-            matrix.rows,
+            matrix.rows / matrix.n_stacked,
             matrix.cols,
             matrix.ty.name()
         )

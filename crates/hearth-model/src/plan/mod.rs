@@ -40,10 +40,12 @@ pub struct BoundMatrix {
     pub name: String,
     /// Its type.
     pub ty: WeightType,
-    /// Rows, the outputs of a product.
+    /// Rows, the outputs of a product; of all experts together.
     pub rows: usize,
     /// Columns, its inputs.
     pub cols: usize,
+    /// How many matrices of equal height it consists of: one for each expert, where there are experts.
+    pub n_stacked: usize,
     /// Its place in the file's list of tensors.
     pub(crate) tensor: usize,
 }

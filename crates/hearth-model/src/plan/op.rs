@@ -156,6 +156,28 @@ pub enum Op {
         /// `[n, n_ff]`.
         out: BufferId,
     },
+    /// For every row the gated MLPs of the experts with the largest logits, summed with the softmax of those
+    /// logits as weights.
+    Moe {
+        /// `[n, n_embd]`.
+        input: BufferId,
+        /// The router's, `[n, n_expert]`.
+        logits: BufferId,
+        /// `[n_expert · n_ff, n_embd]`, all experts one after the other.
+        gate: MatrixId,
+        /// `[n_expert · n_ff, n_embd]`.
+        up: MatrixId,
+        /// `[n_expert · n_embd, n_ff]`.
+        down: MatrixId,
+        /// Which activation.
+        activation: Activation,
+        /// How many experts a row goes to.
+        n_expert_used: usize,
+        /// Working memory, `[n, n_expert_used · n_ff]`.
+        inner: BufferId,
+        /// `[n, n_embd]`.
+        out: BufferId,
+    },
     /// `x += y`, in place.
     Add {
         /// `[n, cols]`.
@@ -187,6 +209,13 @@ impl Op {
             Op::StoreKv { k, v, .. } => (vec![*k, *v], vec![]),
             Op::Attend { q, out, .. } => (vec![*q], vec![*out]),
             Op::Glu { gate, up, out, .. } => (vec![*gate, *up], vec![*out]),
+            Op::Moe {
+                input,
+                logits,
+                inner,
+                out,
+                ..
+            } => (vec![*input, *logits], vec![*inner, *out]),
             Op::Add { x, y } => (vec![*x, *y], vec![*x]),
         }
     }
@@ -202,6 +231,7 @@ impl Op {
             Op::StoreKv { .. } => "store_kv",
             Op::Attend { .. } => "attend",
             Op::Glu { .. } => "glu",
+            Op::Moe { .. } => "moe",
             Op::Add { .. } => "add",
             Op::SelectRows { .. } => "select_rows",
         }
