@@ -54,6 +54,10 @@ fn logits_difference(runner: &mut Runner, case: &Value) -> f32 {
 /// reduced precision that the relaxed tolerance was made for. Continuations may then part where two tokens are close.
 const Q8_0_FACTOR: f32 = 8.0;
 
+/// Where a token goes to the best of several experts, the same errors may also change that choice, which is a jump and no small
+/// difference: the fixtures keep the choices apart by more than f16 moves them, not by more than 8 bits do.
+const Q8_0_FACTOR_EXPERTS: f32 = 16.0;
+
 #[test]
 fn logits_and_greedy_continuations_of_float_models() {
     let Some(folder) = fixtures("parity of float models") else {
@@ -69,14 +73,21 @@ fn logits_and_greedy_continuations_of_float_models() {
         let file = folder
             .join("parity/lm")
             .join(golden["gguf"].as_str().expect("a file name"));
-        for (kv_type, bound, factor) in [
-            (KvType::F32, "max_abs", 1.0),
-            (KvType::F16, "relaxed_max_abs", 1.0),
-            (KvType::Q8_0, "relaxed_max_abs", Q8_0_FACTOR),
+        for (kv_type, bound) in [
+            (KvType::F32, "max_abs"),
+            (KvType::F16, "relaxed_max_abs"),
+            (KvType::Q8_0, "relaxed_max_abs"),
         ] {
-            let allowed = factor * golden["tolerance"][bound].as_f64().expect("a tolerance") as f32;
+            let tolerance = golden["tolerance"][bound].as_f64().expect("a tolerance") as f32;
             let n_ctx = golden["n_ctx"].as_u64().expect("a context") as usize;
             let mut runner = Runner::open(&file, n_ctx, kv_type, kernels());
+            let has_experts = runner.model.hparams().experts.is_some();
+            let factor = match kv_type {
+                KvType::F32 | KvType::F16 => 1.0,
+                KvType::Q8_0 if has_experts => Q8_0_FACTOR_EXPERTS,
+                KvType::Q8_0 => Q8_0_FACTOR,
+            };
+            let allowed = factor * tolerance;
             for case in golden["cases"].as_array().expect("cases") {
                 let id = case["id"].as_str().expect("an id");
                 let difference = logits_difference(&mut runner, case);
