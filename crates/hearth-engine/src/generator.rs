@@ -130,11 +130,12 @@ impl Generator {
             max_logits: options.max_logits.min(chunk),
             n_positions,
         };
+        let has_experts = model.hparams().experts.is_some();
         Ok(Generator {
             target: Decoder::new(model, &kernels, options.kv_type, limits)?,
             draft: None,
             tokenizer,
-            speculation: Speculation::new(kernels.level()),
+            speculation: Speculation::new(kernels.level(), has_experts),
             kernels,
             tokens: Vec::with_capacity(1 + MAX_GUESSES),
         })

@@ -190,6 +190,8 @@ fn guesses_change_nothing() {
         (KvType::F32, "qwen3", TensorType::F32, None),
         (KvType::F16, "qwen2", TensorType::Q4_K, None),
         (KvType::F16, "llama", TensorType::F32, Some(16)),
+        (KvType::Q8_0, "qwen3", TensorType::Q8_0, None),
+        (KvType::F16, "qwen3moe", TensorType::Q4_K, None),
     ] {
         let model = TinyModel {
             sliding_window,
@@ -379,7 +381,7 @@ fn stories_are_the_same_with_guesses() {
     for path in [Some(spark), stories].into_iter().flatten() {
         let model = Arc::new(Gguf::open(&path).unwrap());
         let mut total = [Guesses::default(); 2];
-        for kv_type in [KvType::F16, KvType::F32] {
+        for kv_type in [KvType::F16, KvType::F32, KvType::Q8_0] {
             let options = GeneratorOptions {
                 kv_type,
                 ..GeneratorOptions::default()

@@ -49,9 +49,9 @@ pub(crate) struct Speculation {
 }
 
 impl Speculation {
-    pub(crate) fn new(level: Level) -> Self {
+    pub(crate) fn new(level: Level, has_experts: bool) -> Self {
         Speculation {
-            cost: StepCost::new(level),
+            cost: StepCost::new(level, has_experts),
             lookup: Lookup::default(),
             lookup_pace: LookupPace::new(),
             draft_pace: DraftPace::new(),

@@ -31,7 +31,7 @@ mod tile32;
 
 use tile32::{Format32, Panels};
 
-/// Most tokens that stream. Where both were measured from memory, on Sapphire Rapids, panels cost less from two tokens on: every
+/// Most tokens that stream. Where both were measured from memory, on Emerald Rapids, panels cost less from two tokens on: every
 /// token adds a third to what streaming costs, as shuffles have one port there. On Zen 4 streaming costs a tenth more per
 /// token, and unpacking as much as four tokens of it.
 pub(crate) fn stream_tokens(token: Avx512) -> usize {
