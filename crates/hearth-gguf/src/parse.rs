@@ -334,19 +334,7 @@ fn tensor(
     let id = cursor.u32("the tensor type").map_err(short)?;
     let data_offset = cursor.u64("the data offset").map_err(short)?;
     let Some(ty) = TensorType::from_id(id) else {
-        return Err(match TensorType::removed_name(id) {
-            Some(type_name) => GgufError::RemovedTensorType {
-                tensor: name,
-                id,
-                name: type_name,
-                offset,
-            },
-            None => GgufError::UnknownTensorType {
-                tensor: name,
-                id,
-                offset,
-            },
-        });
+        return Err(unknown_type(name, id, offset));
     };
     let n_bytes = match data_bytes(ty, &shape) {
         Ok(n_bytes) => n_bytes,
@@ -382,6 +370,18 @@ fn tensor(
         n_bytes,
         file,
     })
+}
+
+fn unknown_type(tensor: String, id: u32, offset: u64) -> GgufError {
+    match TensorType::removed_name(id) {
+        Some(name) => GgufError::RemovedTensorType {
+            tensor,
+            id,
+            name,
+            offset,
+        },
+        None => GgufError::UnknownTensorType { tensor, id, offset },
+    }
 }
 
 /// What is wrong with a shape.

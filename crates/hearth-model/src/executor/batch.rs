@@ -64,52 +64,56 @@ impl Batch<'_> {
             return Err(StepError::ForeignPool);
         }
         let window = model.plan().window();
-        for (
-            row,
-            &Row {
-                seq, pos, token, ..
-            },
-        ) in self.rows.iter().enumerate()
-        {
-            if token as usize >= model.n_vocab() {
+        for (index, row) in self.rows.iter().enumerate() {
+            if row.token as usize >= model.n_vocab() {
                 return Err(StepError::Token {
-                    row,
-                    token,
+                    row: index,
+                    token: row.token,
                     n_vocab: model.n_vocab(),
                 });
             }
-            let Some(table) = self.tables.get(seq as usize) else {
-                return Err(StepError::Sequence {
-                    row,
-                    seq,
-                    n_tables: self.tables.len(),
-                });
-            };
-            let first_visible =
-                window.map_or(0, |window| pos.saturating_add(1).saturating_sub(window));
-            let pages = first_visible as usize / PAGE_POSITIONS..=pos as usize / PAGE_POSITIONS;
-            for index in pages {
-                if table
-                    .get(index)
-                    .is_none_or(|&page| page as usize >= pool.n_pages())
-                {
-                    return Err(StepError::Page {
-                        row,
-                        pos,
-                        seq,
-                        index,
-                    });
-                }
-            }
-            if pos as usize >= limits.n_positions {
+            self.check_place(index, row, window, pool)?;
+            if row.pos as usize >= limits.n_positions {
                 return Err(StepError::Position {
-                    row,
-                    pos,
+                    row: index,
+                    pos: row.pos,
                     n_positions: limits.n_positions,
                 });
             }
         }
         Ok(())
+    }
+
+    /// Its sequence has a page for every position it sees.
+    fn check_place(
+        &self,
+        index: usize,
+        row: &Row,
+        window: Option<u32>,
+        pool: &PagePool,
+    ) -> Result<(), StepError> {
+        let &Row { seq, pos, .. } = row;
+        let table = self.tables.get(seq as usize).ok_or(StepError::Sequence {
+            row: index,
+            seq,
+            n_tables: self.tables.len(),
+        })?;
+        let first_visible = window.map_or(0, |window| pos.saturating_add(1).saturating_sub(window));
+        let mut pages = first_visible as usize / PAGE_POSITIONS..=pos as usize / PAGE_POSITIONS;
+        let is_missing = |page: &usize| {
+            table
+                .get(*page)
+                .is_none_or(|&page| page as usize >= pool.n_pages())
+        };
+        match pages.find(is_missing) {
+            None => Ok(()),
+            Some(page) => Err(StepError::Page {
+                row: index,
+                pos,
+                seq,
+                index: page,
+            }),
+        }
     }
 }
 
