@@ -10,7 +10,7 @@
 //!
 //! Guesses come from the text itself (`lookup`: what followed these tokens before) or from a smaller model with the
 //! same vocabulary (`draft`). How many are worth a step is decided token by token (`controller`, `cost`).
-//! [`Speculation`] is the state of one sequence; it steps nothing itself.
+//! `Speculation` is the state of one sequence; it steps nothing itself.
 
 mod controller;
 mod cost;
