@@ -27,9 +27,10 @@ fixtures=${HEARTH_FIXTURES:-$(cd .. && pwd)/shared/fixtures}
 models=("$@")
 if [ ${#models[@]} -eq 0 ]; then
   [ -d "$fixtures" ] || { echo "exactness: no model given and no fixtures at $fixtures" >&2; exit 2; }
-  for family in llama3 llama-tied qwen2 qwen3 mistral mistral-swa; do models+=("$fixtures/parity/lm/$family.gguf"); done
+  for family in llama3 llama-tied qwen2 qwen3 mistral mistral-swa qwen3moe mixtral; do models+=("$fixtures/parity/lm/$family.gguf"); done
   for kind in llama-q-{F16,Q8_0,Q6_K,Q5_1,Q4_0,Q4_K_M,Q2_K,IQ4_NL,MXFP4_dense} \
-              qwen3-q-{BF16,Q8_0,Q5_0,Q5_K_M,Q4_1,Q4_K_S,Q3_K_M,IQ4_XS}; do
+              qwen3-q-{BF16,Q8_0,Q5_0,Q5_K_M,Q4_1,Q4_K_S,Q3_K_M,IQ4_XS} \
+              qwen3moe-q-{Q8_0,Q6_K,Q4_K_M,Q4_0,MXFP4_MOE}; do
     models+=("$fixtures/parity/quant/$kind.gguf")
   done
   models+=("$fixtures"/real/stories260K{,-Q8_0,-Q4_0}.gguf)
