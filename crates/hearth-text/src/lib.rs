@@ -31,4 +31,4 @@ pub mod tokenizer;
 
 pub use detokenizer::Detokenizer;
 pub use template::{ChatTemplate, TemplateError, TemplateLimits, Timestamp};
-pub use tokenizer::{Encode, TextError, Tokenizer};
+pub use tokenizer::{Encode, Infill, TextError, Tokenizer};

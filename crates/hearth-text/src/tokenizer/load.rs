@@ -12,7 +12,7 @@ use super::special::{self, SpecialTokens};
 use super::spm::Spm;
 use super::vocab::{TokenType, Vocab};
 use super::wordpiece::WordPiece;
-use super::{Algorithm, SpecialIds, Tokenizer};
+use super::{Algorithm, Infill, SpecialIds, Tokenizer};
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const TYPES: &str = "tokenizer.ggml.token_type";
@@ -263,6 +263,30 @@ fn special_ids(
     };
     let padding = optional("tokenizer.ggml.padding_token_id")?;
     let cls = optional("tokenizer.ggml.cls_token_id")?;
+    // The second name is that of older files.
+    let mut either = |new, old| Ok::<_, TextError>(optional(new)?.or(optional(old)?));
+    let infill = [
+        either(
+            "tokenizer.ggml.fim_pre_token_id",
+            "tokenizer.ggml.prefix_token_id",
+        )?,
+        either(
+            "tokenizer.ggml.fim_suf_token_id",
+            "tokenizer.ggml.suffix_token_id",
+        )?,
+        either(
+            "tokenizer.ggml.fim_mid_token_id",
+            "tokenizer.ggml.middle_token_id",
+        )?,
+    ];
+    let infill = match infill {
+        [Some(prefix), Some(suffix), Some(middle)] => Some(Infill {
+            prefix,
+            suffix,
+            middle,
+        }),
+        _ => None,
+    };
     let flag = |key, default| Ok::<bool, TextError>(meta::flag(metadata, key)?.unwrap_or(default));
     // Families that begin every text with `bos` also take whole words; files from before the flag rely on it.
     let adds_bos = match kind {
@@ -281,6 +305,7 @@ fn special_ids(
         unknown: id("tokenizer.ggml.unknown_token_id")?,
         separator,
         padding,
+        infill,
         adds_bos: flag("tokenizer.ggml.add_bos_token", adds_bos)?,
         adds_eos: flag("tokenizer.ggml.add_eos_token", kind == Kind::WordPiece)?,
         adds_space: kind == Kind::Spm && flag("tokenizer.ggml.add_space_prefix", true)?,

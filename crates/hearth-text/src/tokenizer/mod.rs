@@ -64,6 +64,17 @@ enum Algorithm {
     WordPiece(Box<wordpiece::WordPiece>),
 }
 
+/// The tokens before each part of a text with a gap, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Infill {
+    /// Before the text in front of the gap.
+    pub prefix: u32,
+    /// Before the text behind it.
+    pub suffix: u32,
+    /// Before what the model writes.
+    pub middle: u32,
+}
+
 /// The ids a file names, and what is added around a text.
 #[derive(Debug, Clone, Default)]
 struct SpecialIds {
@@ -74,6 +85,7 @@ struct SpecialIds {
     unknown: Option<u32>,
     separator: Option<u32>,
     padding: Option<u32>,
+    infill: Option<Infill>,
     adds_bos: bool,
     adds_eos: bool,
     adds_space: bool,
@@ -154,12 +166,17 @@ impl Tokenizer {
         out
     }
 
+    /// What a token adds inside a text: nothing if it is a control or unknown token or none at all.
+    pub fn text_of(&self, id: u32) -> &[u8] {
+        match self.vocab.kind(id) {
+            Some(TokenType::Control | TokenType::Unknown) | None => &[],
+            Some(_) => self.vocab.piece(id).unwrap_or_default(),
+        }
+    }
+
     /// What a token adds to a text; the first one that adds something loses the space encoding put there.
     pub(crate) fn next_piece(&self, id: u32, strips_space: &mut bool) -> &[u8] {
-        let piece = match self.vocab.kind(id) {
-            Some(TokenType::Control | TokenType::Unknown) | None => return &[],
-            Some(_) => self.vocab.piece(id).unwrap_or_default(),
-        };
+        let piece = self.text_of(id);
         if piece.is_empty() || !std::mem::replace(strips_space, false) {
             return piece;
         }
@@ -213,6 +230,11 @@ impl Tokenizer {
     /// Token that fills up a batch.
     pub fn padding(&self) -> Option<u32> {
         self.ids.padding
+    }
+
+    /// Tokens that ask for the text between two others, for models that were trained to fill in.
+    pub fn infill(&self) -> Option<Infill> {
+        self.ids.infill
     }
 
     /// Whether special tokens begin with `bos`.

@@ -325,6 +325,35 @@ fn special_ids_and_flags_are_read() {
 }
 
 #[test]
+fn filling_in_needs_all_three_tokens() {
+    let keys = with(
+        bpe_keys(),
+        "tokenizer.ggml.fim_pre_token_id",
+        Value::from(3u32),
+    );
+    let keys = with(keys, "tokenizer.ggml.suffix_token_id", Value::from(4u32));
+    assert_eq!(build(&keys).unwrap().infill(), None);
+    let keys = with(keys, "tokenizer.ggml.fim_mid_token_id", Value::from(5u32));
+    let [prefix, suffix, middle] = [3, 4, 5];
+    let infill = super::Infill {
+        prefix,
+        suffix,
+        middle,
+    };
+    assert_eq!(build(&keys).unwrap().infill(), Some(infill));
+}
+
+#[test]
+fn control_tokens_add_nothing_to_a_text() {
+    let tokenizer = build(&bpe_keys()).unwrap();
+    let end = tokenizer.encode("<|im_end|>", PARSED)[0];
+    let open = tokenizer.encode("<think>", PARSED)[0];
+    assert_eq!(tokenizer.text_of(end), b"");
+    assert_eq!(tokenizer.text_of(open), b"<think>");
+    assert_eq!(tokenizer.text_of(u32::MAX), b"");
+}
+
+#[test]
 fn control_text_is_plain_text_unless_asked_for() {
     for keys in [spm_keys(), bpe_keys()] {
         let tokenizer = build(&keys).unwrap();
