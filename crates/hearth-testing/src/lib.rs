@@ -4,6 +4,7 @@ pub mod bench_model;
 pub mod golden;
 pub mod hostile;
 pub mod peak;
+pub mod tiny_chat;
 pub mod tiny_model;
 
 pub use tiny_model::TinyModel;

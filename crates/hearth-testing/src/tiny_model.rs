@@ -82,7 +82,10 @@ const WORDS: &[&str] = &[
     "ar",
 ];
 
-/// Tokens of the vocabulary.
+/// Key of the vocabulary's texts.
+const TOKENS: &str = "tokenizer.ggml.tokens";
+
+/// Tokens of the usual vocabulary.
 pub const N_VOCAB: u32 = 3 + 256 + WORDS.len() as u32;
 
 impl TinyModel {
@@ -142,6 +145,15 @@ impl TinyModel {
         body.finish().expect("every tensor was written")
     }
 
+    /// Tokens of the vocabulary: [`N_VOCAB`], unless `keys` bring another one.
+    pub fn n_vocab(&self) -> u32 {
+        let tokens = self.keys.iter().find(|(key, _)| key == TOKENS);
+        match tokens {
+            Some((_, Some(Value::Array(Array::String(tokens))))) => tokens.len() as u32,
+            _ => N_VOCAB,
+        }
+    }
+
     fn metadata(&self) -> Vec<(String, Value)> {
         let own = |suffix: &str| format!("{}.{suffix}", self.family);
         let mut keys = vec![
@@ -188,7 +200,7 @@ impl TinyModel {
             self.n_head_kv * self.head_dim,
         ]
         .map(u64::from);
-        let vocab = u64::from(N_VOCAB);
+        let vocab = u64::from(self.n_vocab());
         let mut all = vec![(
             "token_embd.weight".to_owned(),
             vec![vocab, embd],
