@@ -3,7 +3,11 @@
 //! A [`Job`] is one answer to one prompt. Its events arrive on a channel of its own; dropping [`JobEvents`]
 //! ends the work at the next step and keeps the pages that are finished.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
 
 use tokio::sync::mpsc;
 
@@ -191,6 +195,11 @@ impl JobEvents {
     /// The next event; `None` after the last one.
     pub async fn next(&mut self) -> Option<JobEvent> {
         self.receiver.recv().await
+    }
+
+    /// The same for those who wait for several jobs at once.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<JobEvent>> {
+        self.receiver.poll_recv(context)
     }
 
     /// The same for callers that may block.

@@ -199,6 +199,13 @@ pub enum Reply {
         /// Whether it is part of the thinking.
         is_reasoning: bool,
     },
+    /// Something the client should know: the answer looked like a call and was none.
+    Notice {
+        /// Which answer.
+        choice: usize,
+        /// What, in words.
+        text: String,
+    },
     /// An answer is complete.
     Finished {
         /// Which answer.
