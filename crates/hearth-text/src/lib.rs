@@ -1,10 +1,11 @@
 //! Text and tokens: what stands between a conversation and a model.
 //!
-//! Three things live here. A [`Tokenizer`] is built from the metadata of a GGUF
+//! Four things live here. A [`Tokenizer`] is built from the metadata of a GGUF
 //! file and turns text into token ids and back. A [`Detokenizer`] does the way
 //! back as a stream and never hands out half a character. A [`ChatTemplate`]
 //! renders a conversation with the Jinja template that came with the model, in
-//! a sandbox with fuel.
+//! a sandbox with fuel. And [`parse`] takes an answer apart into thinking, text
+//! and calls.
 //!
 //! Everything is built from files that strangers wrote, so every count, index
 //! and length in them is checked, and a template can neither reach the host
@@ -26,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 mod detokenizer;
+pub mod parse;
 pub mod template;
 pub mod tokenizer;
 
