@@ -92,8 +92,8 @@ impl Decoder {
     /// Forgets all but the first `n` tokens. After a step over tokens that turned out wrong, what it stored
     /// beyond them is overwritten before any row can see it.
     pub(crate) fn keep(&mut self, n: usize) {
-        self.sequence.truncate(n, &mut self.pool);
-        self.stored.truncate(n);
+        let n_kept = self.sequence.truncate(n, &mut self.pool);
+        self.stored.truncate(n_kept);
     }
 
     /// Gives back the pages that no further token can see. Not to be done while a token may still be taken

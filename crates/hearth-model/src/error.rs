@@ -239,6 +239,18 @@ pub enum StepError {
         /// Which entry of the page table.
         index: usize,
     },
+    /// A row would be stored into a page that others hold too.
+    #[error("row {row} at position {pos} would change page {page}, which {n_holders} hold")]
+    SharedPage {
+        /// Which row of the batch.
+        row: usize,
+        /// Its position.
+        pos: u32,
+        /// The page.
+        page: u32,
+        /// How many hold it.
+        n_holders: u32,
+    },
     /// A position the executor was not made for.
     #[error("row {row} is at position {pos}, the executor was made for {n_positions} positions")]
     Position {

@@ -84,7 +84,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Its sequence has a page for every position it sees.
+    /// Its sequence has a page for every position it sees, and its own page is its alone.
     fn check_place(
         &self,
         index: usize,
@@ -105,13 +105,22 @@ impl Batch<'_> {
                 .get(*page)
                 .is_none_or(|&page| page as usize >= pool.n_pages())
         };
-        match pages.find(is_missing) {
-            None => Ok(()),
-            Some(page) => Err(StepError::Page {
+        if let Some(page) = pages.find(is_missing) {
+            return Err(StepError::Page {
                 row: index,
                 pos,
                 seq,
                 index: page,
+            });
+        }
+        let page = table[pos as usize / PAGE_POSITIONS];
+        match pool.n_holders(page) {
+            0 | 1 => Ok(()),
+            n_holders => Err(StepError::SharedPage {
+                row: index,
+                pos,
+                page,
+                n_holders,
             }),
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! A page is 64 positions of all attention layers. The pool is one anonymous map: its address range
 //! is reserved at once, the system backs a page with memory when it is first written, so a large
-//! context costs nothing until it is used. The pool hands out page numbers and never looks into them;
-//! which sequence holds which page is its caller's decision.
+//! context costs nothing until it is used. The pool hands out page numbers and counts who holds each;
+//! which sequence holds which page is its caller's decision. A page with several holders is never
+//! written: the steps of one would change what the others see.
 
 use hearth_kernels::{KvPlace, KvType, PAGE_POSITIONS};
 use memmap2::{MmapMut, MmapOptions};
@@ -91,7 +92,7 @@ impl PageLayout {
     }
 }
 
-/// All pages of a model, and which are free.
+/// All pages of a model, and how many hold each.
 #[derive(Debug)]
 pub struct PagePool {
     layout: PageLayout,
@@ -99,8 +100,8 @@ pub struct PagePool {
     n_pages: usize,
     /// Given back, reused last in first out: their memory is already there.
     free: Vec<PageId>,
-    /// A bit per page, set while it lies in `free`.
-    is_free: Vec<u64>,
+    /// How many hold each page; none while it lies in `free`.
+    n_holders: Vec<u32>,
     /// Pages from here on were never handed out.
     n_touched: usize,
 }
@@ -134,7 +135,7 @@ impl PagePool {
             map,
             n_pages,
             free: Vec::with_capacity(n_pages),
-            is_free: vec![0; n_pages.div_ceil(64)],
+            n_holders: vec![0; n_pages],
             n_touched: 0,
         })
     }
@@ -160,33 +161,93 @@ impl PagePool {
     ///
     /// Every page is in use.
     pub fn take(&mut self) -> Result<PageId, PoolError> {
-        if let Some(page) = self.free.pop() {
-            self.is_free[page as usize / 64] &= !(1 << (page % 64));
-            return Ok(page);
-        }
-        if self.n_touched == self.n_pages {
-            return Err(PoolError::Exhausted {
-                n_pages: self.n_pages,
-            });
-        }
-        self.n_touched += 1;
-        Ok((self.n_touched - 1) as PageId)
+        let page = match self.free.pop() {
+            Some(page) => page,
+            None if self.n_touched == self.n_pages => {
+                return Err(PoolError::Exhausted {
+                    n_pages: self.n_pages,
+                });
+            }
+            None => {
+                self.n_touched += 1;
+                (self.n_touched - 1) as PageId
+            }
+        };
+        self.n_holders[page as usize] = 1;
+        Ok(page)
     }
 
-    /// Gives a page back.
+    /// Adds a holder to a page. From now on nobody writes it until all but one have given it back.
     ///
     /// # Panics
     ///
-    /// The page was never handed out, or came back before: two sequences would write into it later.
+    /// Nobody holds the page: what it contains is not defined.
+    pub fn share(&mut self, page: PageId) {
+        let n = self.n_holders(page);
+        assert!(n > 0, "page {page} is shared, but nobody holds it");
+        self.n_holders[page as usize] = n
+            .checked_add(1)
+            .expect("fewer than 2^32 sequences hold a page");
+    }
+
+    /// How many hold a page.
+    pub fn n_holders(&self, page: PageId) -> u32 {
+        self.n_holders.get(page as usize).copied().unwrap_or(0)
+    }
+
+    /// Takes one holder from a page; the last one frees it.
+    ///
+    /// # Panics
+    ///
+    /// The page was never handed out, or nobody holds it: two sequences would write into it later.
     pub fn give_back(&mut self, page: PageId) {
         assert!(
             (page as usize) < self.n_touched,
             "page {page} was not handed out"
         );
-        let (word, bit) = (&mut self.is_free[page as usize / 64], 1 << (page % 64));
-        assert!(*word & bit == 0, "page {page} was given back twice");
-        *word |= bit;
-        self.free.push(page);
+        let n_holders = &mut self.n_holders[page as usize];
+        assert!(*n_holders > 0, "page {page} was given back twice");
+        *n_holders -= 1;
+        if *n_holders == 0 {
+            self.free.push(page);
+        }
+    }
+
+    /// The bytes of a page, as they may be kept beyond this process: see [`KvType::page_format`].
+    ///
+    /// # Panics
+    ///
+    /// Nobody holds the page.
+    pub fn page(&self, page: PageId) -> &[u8] {
+        assert!(self.n_holders(page) > 0, "nobody holds page {page}");
+        &self.map[page as usize * self.layout.page_bytes..][..self.layout.page_bytes]
+    }
+
+    /// The bytes of pages, in the order of the numbers, to be filled with what other pages of this layout
+    /// held. Any bytes are safe: they are numbers only.
+    ///
+    /// # Panics
+    ///
+    /// A page is named twice, or has not exactly one holder.
+    pub fn pages_mut(&mut self, pages: &[PageId]) -> Vec<&mut [u8]> {
+        let page_bytes = self.layout.page_bytes;
+        let mut order: Vec<usize> = (0..pages.len()).collect();
+        order.sort_unstable_by_key(|&index| pages[index]);
+        let mut found: Vec<(usize, &mut [u8])> = Vec::with_capacity(pages.len());
+        let (mut rest, mut start) = (&mut self.map[..], 0);
+        for index in order {
+            let page = pages[index] as usize;
+            let n_holders = self.n_holders.get(page).copied().unwrap_or(0);
+            assert!(
+                n_holders == 1 && page >= start,
+                "page {page} is written by others or twice"
+            );
+            let (bytes, after) = rest[(page - start) * page_bytes..].split_at_mut(page_bytes);
+            found.push((index, bytes));
+            (rest, start) = (after, page + 1);
+        }
+        found.sort_unstable_by_key(|(index, _)| *index);
+        found.into_iter().map(|(_, bytes)| bytes).collect()
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -214,6 +275,28 @@ impl Sequence {
     /// An empty sequence without pages.
     pub fn new() -> Self {
         Sequence::default()
+    }
+
+    /// Takes over full pages that are stored already, after those it has, which are full, too. Each has a holder that
+    /// is this sequence from now on. With them `n_positions` positions are stored, and it goes on in pages of its own.
+    ///
+    /// # Panics
+    ///
+    /// The positions, before or after, do not end with the last page: the next one would be written into a page
+    /// that others may hold.
+    pub fn adopt(&mut self, pages: Vec<PageId>, n_positions: usize) {
+        assert_eq!(
+            self.n_positions,
+            self.table.len() * PAGE_POSITIONS,
+            "pages are adopted after full ones"
+        );
+        self.table.extend(pages);
+        assert_eq!(
+            n_positions,
+            self.table.len() * PAGE_POSITIONS,
+            "adopted pages are full"
+        );
+        self.n_positions = n_positions;
     }
 
     /// Page of every run of 64 positions; `u32::MAX` where it was released.
@@ -269,17 +352,26 @@ impl Sequence {
         }
     }
 
-    /// Keeps the first `n_positions` positions and gives the other pages back. Whether what is kept
-    /// can be continued is another matter: see [`Sequence::can_continue_at`].
-    pub fn truncate(&mut self, n_positions: usize, pool: &mut PagePool) {
-        let n_pages = n_positions.div_ceil(PAGE_POSITIONS);
+    /// Keeps the first `n_positions` positions and gives the other pages back; returns how many are kept.
+    /// They are fewer where the cut goes through a page that others hold too: such a page is never written
+    /// again, so it is given back as a whole. Whether what is kept can be continued is another matter: see
+    /// [`Sequence::can_continue_at`].
+    pub fn truncate(&mut self, n_positions: usize, pool: &mut PagePool) -> usize {
+        let mut n_kept = self.n_positions.min(n_positions);
+        let mut n_pages = n_positions.div_ceil(PAGE_POSITIONS);
+        let (cut, n_of_cut) = (n_kept / PAGE_POSITIONS, n_kept % PAGE_POSITIONS);
+        if n_of_cut > 0 && pool.n_holders(self.table[cut]) > 1 {
+            n_kept -= n_of_cut;
+            n_pages = cut;
+        }
         for page in self.table.drain(n_pages.min(self.table.len())..) {
             if page != RELEASED {
                 pool.give_back(page);
             }
         }
         self.n_released = self.n_released.min(self.table.len());
-        self.n_positions = self.n_positions.min(n_positions);
+        self.n_positions = n_kept;
+        n_kept
     }
 
     /// Whether every position that a row at `pos` sees is still stored.
