@@ -2,4 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-pub mod exchange;
+pub mod error;
+pub mod fields;
+pub mod ids;
+pub mod limits;
+pub mod notice;
+pub mod sse;
