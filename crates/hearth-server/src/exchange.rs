@@ -86,6 +86,23 @@ pub struct Thinking {
     pub budget: Option<usize>,
 }
 
+impl Thinking {
+    /// What a word for effort asks for, `none` to `max`; templates know three of them.
+    pub fn of_effort(word: &str) -> Self {
+        let effort = match word {
+            "none" => None,
+            "minimal" | "low" => Some("low"),
+            "medium" => Some("medium"),
+            _ => Some("high"),
+        };
+        Thinking {
+            is_on: Some(effort.is_some()),
+            effort: effort.map(str::to_owned),
+            budget: None,
+        }
+    }
+}
+
 /// What the answer must look like; it binds the answer, not the thinking before it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Format {
@@ -222,6 +239,21 @@ pub enum Reply {
         /// What it cost.
         usage: Usage,
     },
+}
+
+impl Reply {
+    /// What a stream may tell beside its events, as a comment: how far the prompt is read, what turned out on the way.
+    pub fn remark(&self) -> Option<String> {
+        match self {
+            Reply::Reading {
+                n_done, n_prompt, ..
+            } if n_done < n_prompt => Some(format!(
+                "{n_done} of {n_prompt} tokens of the prompt are read"
+            )),
+            Reply::Notice { text, .. } => Some(format!("hearth-notice: note={text}")),
+            _ => None,
+        }
+    }
 }
 
 /// Why an answer ended.
