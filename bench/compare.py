@@ -227,7 +227,7 @@ def line_of(command):
 
 
 def commit():
-    changed = line_of(["git", "status", "--porcelain", "--untracked-files=no"])
+    changed = line_of(["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/record"])
     return line_of(["git", "rev-parse", "--short=12", "HEAD"]) + ("+changes" if changed else "")
 
 
