@@ -209,6 +209,28 @@ impl Gguf {
             .sum()
     }
 
+    /// All bytes of one of the files.
+    ///
+    /// # Panics
+    /// There is no such file.
+    #[must_use]
+    pub fn file(&self, index: usize) -> &[u8] {
+        self.sources[index].bytes()
+    }
+
+    /// Bytes of one of the files before its first tensor.
+    ///
+    /// # Panics
+    /// There is no such file.
+    #[must_use]
+    pub fn head_bytes(&self, index: usize) -> usize {
+        let tensors = self.tensors.iter();
+        let starts = tensors
+            .filter(|tensor| tensor.file as usize == index)
+            .map(|tensor| tensor.offset as usize);
+        starts.min().unwrap_or(self.file(index).len())
+    }
+
     /// How many files the model consists of.
     #[must_use]
     pub fn n_files(&self) -> usize {
