@@ -281,4 +281,12 @@ pub enum StepError {
         /// Its logit.
         value: f32,
     },
+    /// The same before the output matrix.
+    #[error("the hidden state at position {pos} of sequence {seq} is not finite")]
+    HiddenNotFinite {
+        /// Index of the sequence in the batch.
+        seq: u32,
+        /// Position of the row.
+        pos: u32,
+    },
 }

@@ -42,7 +42,7 @@ mod state;
 mod work;
 
 pub use error::{ModelError, PoolError, StepError};
-pub use executor::{Batch, Executor, ExecutorLimits, Logits, Observed, OpTime, Row};
+pub use executor::{Batch, Executor, ExecutorLimits, Hidden, Logits, Observed, OpTime, Row};
 pub use hparams::{ExpertHparams, Hparams, Limits, RopeHparams, RopeScalingHparams};
 pub use model::{Model, ModelOptions};
 pub use plan::Plan;

@@ -182,3 +182,43 @@ impl<'a> Logits<'a> {
         Ok(())
     }
 }
+
+/// The last hidden states of a step, normed: one row for each row of the batch that wanted logits, in its order.
+#[derive(Clone, Copy, Debug)]
+pub struct Hidden<'a> {
+    values: &'a [f32],
+    n_embd: usize,
+}
+
+impl<'a> Hidden<'a> {
+    pub(super) fn new(values: &'a [f32], n_embd: usize) -> Self {
+        Hidden { values, n_embd }
+    }
+
+    /// Rows there are.
+    pub fn len(&self) -> usize {
+        self.values.len() / self.n_embd
+    }
+
+    /// Whether no row wanted any.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The `index`-th row, `[n_embd]`.
+    pub fn row(&self, index: usize) -> &'a [f32] {
+        &self.values[index * self.n_embd..(index + 1) * self.n_embd]
+    }
+
+    /// `wanted` tells which row of the batch each row belongs to.
+    pub(super) fn check_finite(&self, batch: &Batch<'_>, wanted: &[u32]) -> Result<(), StepError> {
+        let is_finite = |index: &usize| self.row(*index).iter().all(|value| value.is_finite());
+        match (0..self.len()).find(|index| !is_finite(index)) {
+            None => Ok(()),
+            Some(index) => {
+                let Row { seq, pos, .. } = batch.rows[wanted[index] as usize];
+                Err(StepError::HiddenNotFinite { seq, pos })
+            }
+        }
+    }
+}

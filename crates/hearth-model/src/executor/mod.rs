@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use hearth_kernels::{Kernels, KvRow, RopeTable, attention, matmul, moe};
 
-pub use batch::{Batch, Logits, Row};
+pub use batch::{Batch, Hidden, Logits, Row};
 
 use crate::{
     error::{ModelError, StepError},
@@ -248,11 +248,49 @@ impl Executor {
         kernels: &Kernels,
         pool: &mut PagePool,
         batch: &Batch<'_>,
-        mut observer: Option<&mut dyn FnMut(Observed<'_>)>,
+        observer: Option<&mut dyn FnMut(Observed<'_>)>,
     ) -> Result<Logits<'_>, StepError> {
         self.begin(model, pool, batch)?;
         let plan = model.plan();
-        for (index, step) in plan.steps.iter().enumerate() {
+        self.run_all(&plan.steps, model, kernels, pool, batch, observer);
+        let logits = Logits::new(self.buffers.get(plan.logits), model.n_vocab(), &self.wanted);
+        logits.check_finite(batch)?;
+        Ok(logits)
+    }
+
+    /// Runs all but the output matrix, and returns what that would be multiplied with: the last hidden states, normed, of the
+    /// rows that want logits.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Executor::step`].
+    pub fn step_hidden(
+        &mut self,
+        model: &Model,
+        kernels: &Kernels,
+        pool: &mut PagePool,
+        batch: &Batch<'_>,
+    ) -> Result<Hidden<'_>, StepError> {
+        self.begin(model, pool, batch)?;
+        let plan = model.plan();
+        let (n_steps, input) = plan.output();
+        self.run_all(&plan.steps[..n_steps], model, kernels, pool, batch, None);
+        let n_embd = plan.buffers[input.index()].cols;
+        let hidden = Hidden::new(self.buffers.get(input), n_embd);
+        hidden.check_finite(batch, &self.wanted)?;
+        Ok(hidden)
+    }
+
+    fn run_all(
+        &mut self,
+        steps: &[Step],
+        model: &Model,
+        kernels: &Kernels,
+        pool: &mut PagePool,
+        batch: &Batch<'_>,
+        mut observer: Option<&mut dyn FnMut(Observed<'_>)>,
+    ) {
+        for (index, step) in steps.iter().enumerate() {
             let start = self.timings.is_some().then(Instant::now);
             self.run(&step.op, model, kernels, pool, batch);
             if let (Some(start), Some(timings)) = (start, &mut self.timings) {
@@ -273,9 +311,6 @@ impl Executor {
                 });
             }
         }
-        let logits = Logits::new(self.buffers.get(plan.logits), model.n_vocab(), &self.wanted);
-        logits.check_finite(batch)?;
-        Ok(logits)
     }
 
     /// Checks the batch and prepares what all operations share.

@@ -114,6 +114,18 @@ impl Plan {
         self.buffers[id.index()].rows == Rows::Wanted
     }
 
+    /// Place of the operation that computes the logits, and what it multiplies the output matrix with.
+    pub(crate) fn output(&self) -> (usize, BufferId) {
+        let found = self.steps.iter().enumerate().find_map(|(index, step)| {
+            let Op::MatMul { input, products } = &step.op else {
+                return None;
+            };
+            let is_output = products.iter().any(|one| one.out == self.logits);
+            is_output.then_some((index, *input))
+        });
+        found.expect("a family's plan ends with its head, which is a product")
+    }
+
     /// The positions back, at most, that any layer looks, if every layer has a window.
     pub fn window(&self) -> Option<u32> {
         let mut widest = 0;
