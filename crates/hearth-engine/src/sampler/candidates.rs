@@ -18,7 +18,7 @@ pub(super) struct Candidates {
 }
 
 /// A number that sorts as (logit descending, token ascending). Minus zero counts as zero.
-fn sort_key(token: u32, logit: f32) -> u64 {
+pub(crate) fn sort_key(token: u32, logit: f32) -> u64 {
     let bits = (logit + 0.0).to_bits();
     // The usual order-preserving map of floats to integers, then turned round.
     let ascending = if bits >> 31 == 1 {

@@ -25,6 +25,7 @@ mod penalty;
 pub mod philox;
 
 use candidates::Candidates;
+pub(crate) use candidates::sort_key;
 pub use params::SamplingParams;
 use penalty::Penalties;
 
@@ -37,6 +38,12 @@ pub struct Sampler {
     seed: u64,
     choice: u32,
     n_prompt: usize,
+    scratch: Scratch,
+}
+
+/// Working memory of a draw: some bytes for each token of the vocabulary, so samplers that take turns share one.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
     logits: Vec<f32>,
     penalties: Penalties,
     candidates: Candidates,
@@ -62,9 +69,7 @@ impl Sampler {
             seed,
             choice,
             n_prompt,
-            logits: Vec::with_capacity(n_vocab),
-            penalties: Penalties::default(),
-            candidates: Candidates::default(),
+            scratch: Scratch::default(),
         })
     }
 
@@ -79,22 +84,38 @@ impl Sampler {
     ///
     /// Biases of minus infinity forbid every token.
     pub fn draw(&mut self, logits: &[f32], history: &[u32]) -> Result<u32, RequestError> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let drawn = self.draw_with(&mut scratch, logits, history);
+        self.scratch = scratch;
+        drawn
+    }
+
+    /// The same with working memory that others use too.
+    pub(crate) fn draw_with(
+        &self,
+        scratch: &mut Scratch,
+        logits: &[f32],
+        history: &[u32],
+    ) -> Result<u32, RequestError> {
         let pos = history.len();
-        self.logits.clear();
-        self.logits.extend_from_slice(logits);
-        for &(token, bias) in &self.params.logit_bias {
-            self.logits[token as usize] += bias;
+        let (params, nothing) = (&self.params, RequestError::NothingToDraw { pos });
+        let is_greedy = params.temperature == 0.0;
+        if is_greedy && params.keeps_logits() {
+            return best(logits).ok_or(nothing);
         }
-        self.penalties
-            .apply(&self.params, history, self.n_prompt, &mut self.logits);
-        if self.params.temperature == 0.0 {
-            return best(&self.logits).ok_or(RequestError::NothingToDraw { pos });
+        scratch.logits.clear();
+        scratch.logits.extend_from_slice(logits);
+        for &(token, bias) in &params.logit_bias {
+            scratch.logits[token as usize] += bias;
         }
-        self.candidates.fill(&self.logits, &self.params);
+        let penalties = &mut scratch.penalties;
+        penalties.apply(params, history, self.n_prompt, &mut scratch.logits);
+        if is_greedy {
+            return best(&scratch.logits).ok_or(nothing);
+        }
+        scratch.candidates.fill(&scratch.logits, params);
         let uniform = philox::uniform(self.seed, self.choice, pos as u64);
-        self.candidates
-            .pick(uniform)
-            .ok_or(RequestError::NothingToDraw { pos })
+        scratch.candidates.pick(uniform).ok_or(nothing)
     }
 }
 

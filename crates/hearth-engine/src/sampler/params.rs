@@ -51,6 +51,19 @@ impl Default for SamplingParams {
 }
 
 impl SamplingParams {
+    /// Whether a draw sees the logits as the model gave them: no bias, no penalty.
+    pub(crate) fn keeps_logits(&self) -> bool {
+        self.logit_bias.is_empty()
+            && self.repeat_penalty == 1.0
+            && self.frequency_penalty == 0.0
+            && self.presence_penalty == 0.0
+    }
+
+    /// Whether the answer is given by the request alone: nothing is left to chance.
+    pub fn is_determined(&self) -> bool {
+        self.temperature == 0.0 || self.seed.is_some()
+    }
+
     /// Checks every setting against its range.
     ///
     /// # Errors
