@@ -318,7 +318,7 @@ impl Generator {
                 let n_most = (n_end - history.len()).min(self.target.limits().max_logits) - 1;
                 let (kernels, sampler) = (&self.kernels, &mut writer.sampler);
                 let draft = self.draft.as_mut().map(|draft| (draft, kernels, sampler));
-                let guesses = self.speculation.guess(history, n_most, draft);
+                let guesses = self.speculation.guess(history, 0, n_most, draft);
                 self.tokens.extend_from_slice(guesses);
             }
             let flow = self.step(writer, speculates);

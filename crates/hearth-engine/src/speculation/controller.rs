@@ -58,19 +58,23 @@ impl Plan {
 }
 
 /// The plan with the highest gain among up to `n_max` guesses, of which the i-th is right with
-/// probability `rate(i)` if those before it were; each costs `guess_cost` plain steps to make.
+/// probability `rate(i)` if those before it were; each costs `guess_cost` plain steps to make. `n_beside` rows of others
+/// give a token each in the same step, and wait for it as well.
 fn best_plan(
     cost: &StepCost,
+    n_beside: usize,
     n_max: usize,
     guess_cost: f32,
     rate: impl Fn(usize) -> f32,
 ) -> Option<Plan> {
     let mut best: Option<Plan> = None;
-    let (mut all_right, mut n_expected) = (1.0, 1.0);
-    for n_guesses in 1..=n_max.min(MAX_GUESSES) {
+    let n_plain = 1 + n_beside;
+    let (mut all_right, mut n_expected) = (1.0, n_plain as f32);
+    for n_guesses in 1..=n_max.min((1 + MAX_GUESSES).saturating_sub(n_plain)) {
         all_right *= rate(n_guesses - 1);
         n_expected += all_right;
-        let gain = n_expected / (cost.of(1 + n_guesses) + n_guesses as f32 * guess_cost);
+        let work = cost.of(n_plain + n_guesses) / cost.of(n_plain);
+        let gain = n_expected / n_plain as f32 / (work + n_guesses as f32 * guess_cost);
         if gain >= best.map_or(MIN_GAIN, |best| best.gain) {
             best = Some(Plan { n_guesses, gain });
         }
@@ -107,9 +111,16 @@ impl LookupPace {
         self.rates[Self::class(n_agree)].note(is_right);
     }
 
-    pub(crate) fn plan(&self, cost: &StepCost, n_agree: usize, n_max: usize) -> Option<Plan> {
+    /// `n_beside`: rows of other sequences in the same step.
+    pub(crate) fn plan(
+        &self,
+        cost: &StepCost,
+        n_agree: usize,
+        n_beside: usize,
+        n_max: usize,
+    ) -> Option<Plan> {
         // Every guess that comes true is one more token that agrees.
-        best_plan(cost, n_max, 0.0, |index| {
+        best_plan(cost, n_beside, n_max, 0.0, |index| {
             self.rates[Self::class(n_agree + index)].share
         })
     }
@@ -147,7 +158,7 @@ impl DraftPace {
         if self.n_waiting > 0 || n_max == 0 {
             return None;
         }
-        let plan = best_plan(cost, n_max, guess_cost, |_| self.rate.share);
+        let plan = best_plan(cost, 0, n_max, guess_cost, |_| self.rate.share);
         // With room for few guesses none may pay that otherwise would: the answer's end, not the draft's fault.
         if plan.is_none() && n_max >= MAX_GUESSES {
             self.n_waiting = self.wait;
@@ -188,26 +199,36 @@ mod tests {
             pace.note(20, true);
             pace.note(2, false);
         }
-        let sure = pace.plan(&cost(), 20, 100).expect("worth it");
+        let sure = pace.plan(&cost(), 20, 0, 100).expect("worth it");
         assert_eq!(sure.n_guesses, MAX_GUESSES);
         assert!(sure.gain > 3.0, "{sure:?}");
-        assert_eq!(pace.plan(&cost(), 2, 100), None);
+        assert_eq!(pace.plan(&cost(), 2, 0, 100), None);
         assert_eq!(
-            pace.plan(&cost(), 20, 3).map(|plan| plan.n_guesses),
+            pace.plan(&cost(), 20, 0, 3).map(|plan| plan.n_guesses),
             Some(3)
         );
-        assert_eq!(pace.plan(&cost(), 20, 0), None);
+        assert_eq!(pace.plan(&cost(), 20, 0, 0), None);
         for _ in 0..100 {
             pace.note(2, true);
         }
-        assert!(pace.plan(&cost(), 2, 100).is_some(), "it learns anew");
+        assert!(pace.plan(&cost(), 2, 0, 100).is_some(), "it learns anew");
+    }
+
+    #[test]
+    fn beside_others_there_is_less_to_gain_and_in_the_end_no_room() {
+        let mut pace = LookupPace::new();
+        (0..100).for_each(|_| pace.note(20, true));
+        let gain = |n_beside| pace.plan(&cost(), 20, n_beside, 100).map(|plan| plan.gain);
+        assert!(gain(0) > gain(3) && gain(3) > gain(8), "{:?}", gain(3));
+        assert_eq!(gain(15), None);
+        assert_eq!(gain(40), None);
     }
 
     #[test]
     fn where_rows_cost_as_much_as_steps_nothing_is_guessed() {
         let mut pace = LookupPace::new();
         (0..1000).for_each(|_| pace.note(32, true));
-        assert_eq!(pace.plan(&StepCost::linear(1.0), 32, 100), None);
+        assert_eq!(pace.plan(&StepCost::linear(1.0), 32, 0, 100), None);
     }
 
     #[test]

@@ -71,15 +71,17 @@ impl Speculation {
         self.withdraw();
     }
 
-    /// At most `n_max` guesses of what follows `text`; none when they would not pay.
+    /// At most `n_max` guesses of what follows `text`; none when they would not pay. `n_beside` rows of other
+    /// sequences are in the same step.
     pub(crate) fn guess(
         &mut self,
         text: &[u32],
+        n_beside: usize,
         n_max: usize,
         draft: Option<(&mut Draft, &Kernels, &mut Sampler)>,
     ) -> &[u32] {
         self.withdraw();
-        let lookup = self.lookup_plan(n_max);
+        let lookup = self.lookup_plan(n_beside, n_max);
         if let Some((draft, kernels, sampler)) = draft {
             let plan = self.draft_plan(draft, n_max.min(draft.room(text.len())));
             if let Some(plan) = plan
@@ -98,11 +100,11 @@ impl Speculation {
         &self.guesses
     }
 
-    fn lookup_plan(&self, n_max: usize) -> Option<Plan> {
+    fn lookup_plan(&self, n_beside: usize, n_max: usize) -> Option<Plan> {
         match self.lookup.n_agree() {
             0 => None,
             _ if self.is_forced => Plan::forced(n_max, f32::INFINITY),
-            n_agree => self.lookup_pace.plan(&self.cost, n_agree, n_max),
+            n_agree => (self.lookup_pace).plan(&self.cost, n_agree, n_beside, n_max),
         }
     }
 
@@ -111,6 +113,11 @@ impl Speculation {
             return Plan::forced(n_max, 0.0);
         }
         self.draft_pace.plan(&self.cost, draft.cost(), n_max)
+    }
+
+    /// The guesses made last.
+    pub(crate) fn guesses(&self) -> &[u32] {
+        &self.guesses
     }
 
     /// Takes the guesses back: they will not be tested.
