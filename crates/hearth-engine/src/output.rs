@@ -15,14 +15,19 @@ pub(crate) struct Output<'a> {
     tokenizer: &'a Tokenizer,
     detokenizer: Detokenizer<'a>,
     stops: StopMatcher,
+    /// Ascending.
+    visible: Vec<u32>,
     tokens: Vec<u32>,
     text: String,
 }
 
 impl<'a> Output<'a> {
     pub(crate) fn new(request: &Request, tokenizer: &'a Tokenizer) -> Self {
+        let mut visible = request.visible_tokens.clone();
+        visible.sort_unstable();
         Output {
             tokenizer,
+            visible,
             detokenizer: if request.begins_text {
                 Detokenizer::new(tokenizer)
             } else {
@@ -46,7 +51,15 @@ impl<'a> Output<'a> {
             return ControlFlow::Break(FinishReason::EndOfGeneration { token });
         }
         self.tokens.push(token);
-        let stopped = self.stops.push(self.detokenizer.push(token));
+        let stopped = if self.visible.binary_search(&token).is_ok() {
+            // Half a character before it can no longer become one.
+            let mut text = self.detokenizer.finish().to_owned();
+            let piece = self.tokenizer.piece(token).unwrap_or_default();
+            text.push_str(&String::from_utf8_lossy(piece));
+            self.stops.push(&text)
+        } else {
+            self.stops.push(self.detokenizer.push(token))
+        };
         if self.emit(&stopped.text, callback).is_break() {
             flow = ControlFlow::Break(());
         }
@@ -54,6 +67,11 @@ impl<'a> Output<'a> {
             Some(index) => ControlFlow::Break(FinishReason::StopString { index }),
             None => flow.map_break(|()| FinishReason::Cancelled),
         }
+    }
+
+    /// The text so far, what is held back excluded.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 
     /// Tokens, text and reason, once what was held back has come out. Half a character at the end is

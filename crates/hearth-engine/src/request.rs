@@ -34,6 +34,9 @@ pub struct Request {
     /// Whether the answer is a text of its own, as in a chat: the space that some tokenizers put in
     /// front of a text is then taken away. Otherwise it belongs to the text that continues the prompt.
     pub begins_text: bool,
+    /// Control tokens whose own text is part of the answer's, although control tokens stand for none: the marks of a
+    /// thought or a call. Those that end the answer stay without text.
+    pub visible_tokens: Vec<u32>,
     /// When tokens are guessed and tested several at a time. The answer is the same.
     pub speculate: Speculate,
 }
@@ -48,6 +51,7 @@ impl Request {
             sampling: SamplingParams::default(),
             choice: 0,
             begins_text: false,
+            visible_tokens: Vec::new(),
             speculate: Speculate::Auto,
         }
     }
@@ -102,6 +106,14 @@ impl Request {
                     limit: MAX_STOP_BYTES,
                 });
             }
+        }
+        let mut visible = self.visible_tokens.iter();
+        if let Some(&token) = visible.find(|token| **token as usize >= n_vocab) {
+            return Err(RequestError::Token {
+                place: "the list of visible tokens",
+                token,
+                n_vocab,
+            });
         }
         self.sampling.check(n_vocab)
     }
