@@ -1,5 +1,6 @@
 //! What can go wrong between a request and its answer.
 
+use hearth_gguf::GgufError;
 use hearth_model::{ModelError, PoolError, StepError};
 use hearth_text::TextError;
 
@@ -62,6 +63,14 @@ pub enum RequestError {
         /// Positions of the context.
         n_ctx: usize,
     },
+    /// A text to be turned into a vector does not fit the context.
+    #[error("the text has {n_prompt} tokens, the context holds {n_ctx}")]
+    TextTooLong {
+        /// Tokens of the text.
+        n_prompt: usize,
+        /// Positions of the context.
+        n_ctx: usize,
+    },
     /// Every token was forbidden by the request's own settings.
     #[error("no token can be drawn at position {pos}: logit biases forbid all of them")]
     NothingToDraw {
@@ -119,4 +128,32 @@ pub enum EngineError {
     /// A step failed.
     #[error(transparent)]
     Step(#[from] StepError),
+    /// A value of the file has the wrong type.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// The budget for keys and values holds no page.
+    #[error(
+        "the memory for keys and values is {budget_bytes} bytes, 64 positions of this model take {page_bytes}"
+    )]
+    Budget {
+        /// Bytes allowed.
+        budget_bytes: u64,
+        /// Bytes of a page.
+        page_bytes: usize,
+    },
+    /// A number of jobs or rows that nothing could run with.
+    #[error("{name} is 0, it must be at least 1")]
+    Zero {
+        /// Which.
+        name: &'static str,
+    },
+    /// The system gave no thread.
+    #[error("the system refused a thread for the engine")]
+    Thread(#[source] std::io::Error),
+    /// A defect of ours; the engine goes on without the jobs that were running.
+    #[error("internal error: {message}")]
+    Panic {
+        /// What the program said.
+        message: String,
+    },
 }

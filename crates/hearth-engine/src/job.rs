@@ -12,7 +12,6 @@ use std::{
 use tokio::sync::mpsc;
 
 use crate::{
-    constraint::Constraint,
     error::{EngineError, RequestError},
     request::{FinishReason, Request},
     stats::Statistics,
@@ -51,6 +50,9 @@ pub enum Priority {
 pub struct ThinkingBudget {
     /// The most tokens before `close` is written in the model's place.
     pub n_tokens: usize,
+    /// What begins the block, if the model writes that itself: an answer that begins otherwise is no thought. `None` when
+    /// the prompt ends inside the block.
+    pub open_text: Option<String>,
     /// What ends the block: once the answer's text contains it, the budget is void.
     pub close_text: String,
     /// Its tokens.
@@ -66,8 +68,6 @@ pub struct Job {
     pub owner: Owner,
     /// How urgent it is.
     pub priority: Priority,
-    /// What the answer must look like.
-    pub constraint: Option<Constraint>,
     /// Log-probabilities of the tokens drawn, with so many of the best beside each.
     pub n_logprobs: Option<usize>,
     /// The same for the tokens of the prompt.
@@ -85,7 +85,6 @@ impl Job {
             request,
             owner: Owner::default(),
             priority: Priority::default(),
-            constraint: None,
             n_logprobs: None,
             n_prompt_logprobs: None,
             thinking_budget: None,
@@ -107,7 +106,7 @@ pub struct TokenLogprob {
 }
 
 /// What happens to a job, in order: `Prompt`*, `PromptLogprobs`?, `Token`*, then one of `Done` and `Failed`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum JobEvent {
     /// Part of the prompt was read; sent at least once, first when its turn comes.
     Prompt {
@@ -143,7 +142,7 @@ pub enum JobEvent {
 }
 
 /// Why a job that had been accepted ended without an answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobError {
     /// The time it was given is over.

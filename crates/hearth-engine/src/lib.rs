@@ -28,17 +28,34 @@
 #![forbid(unsafe_code)]
 
 mod decoder;
+mod embed;
+mod engine;
 mod error;
 mod generator;
+mod job;
+mod listeners;
+mod logprobs;
 mod output;
+mod pooling;
+pub mod prefix;
 mod request;
 pub mod sampler;
+mod scheduler;
 pub mod speculation;
 mod stats;
 mod stop;
+mod task;
+mod thinking;
+mod worker;
 
+pub use embed::EmbedEvents;
+pub use engine::{Engine, EngineOptions, EngineSnapshot};
 pub use error::{EngineError, RequestError};
 pub use generator::{Callback, Event, Generator, GeneratorOptions};
+pub use job::{
+    Job, JobError, JobEvent, JobEvents, Owner, Priority, SubmitError, ThinkingBudget, TokenLogprob,
+};
+pub use prefix::{DiskOptions, PrefixOptions};
 pub use request::{Answer, FinishReason, Request, Speculate};
 pub use sampler::{Sampler, SamplingParams};
 pub use stats::{Guesses, Statistics};

@@ -149,7 +149,12 @@ mod tests {
         let key = Key::of("test", &[]);
         assert_eq!(Key::parse(&key.to_string()), Some(key));
         let text = key.to_string();
-        for wrong in [&text[1..], &text.to_uppercase(), &format!("+{}", &text[1..]), ""] {
+        for wrong in [
+            &text[1..],
+            &text.to_uppercase(),
+            &format!("+{}", &text[1..]),
+            "",
+        ] {
             assert_eq!(Key::parse(wrong), None, "{wrong}");
         }
     }

@@ -150,7 +150,8 @@ impl Remembered {
         let mut text = String::new();
         // More lines than are ever written.
         let n_most = 2 * MAX_REMEMBERED as u64 * 200;
-        let read = fs::File::open(path).and_then(|file| file.take(n_most).read_to_string(&mut text));
+        let read =
+            fs::File::open(path).and_then(|file| file.take(n_most).read_to_string(&mut text));
         if read.is_err() {
             return Remembered::default();
         }

@@ -333,7 +333,9 @@ impl PrefixStore {
 
     /// The file turned out to be another model than it was taken for.
     fn forget(&mut self, pool: &mut PagePool) {
-        tracing::error!("the model's file changed without its size or samples: kept prefixes are forgotten");
+        tracing::error!(
+            "the model's file changed without its size or samples: kept prefixes are forgotten"
+        );
         self.cached.clear(pool);
         self.owed.clear();
     }

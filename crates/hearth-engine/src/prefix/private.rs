@@ -49,7 +49,9 @@ pub(super) fn place(path: &Path, metadata: &Metadata) -> Vec<u8> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
-        [metadata.dev(), metadata.ino()].map(u64::to_le_bytes).concat()
+        [metadata.dev(), metadata.ino()]
+            .map(u64::to_le_bytes)
+            .concat()
     }
     #[cfg(not(unix))]
     path.as_os_str().as_encoded_bytes().to_vec()

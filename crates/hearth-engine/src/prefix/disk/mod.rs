@@ -77,7 +77,9 @@ impl Disk {
     ) -> io::Result<Disk> {
         let root = Root::open(options)?;
         let remembered = Remembered::read(&root.remembered());
-        let certain = identity.stamp().and_then(|stamp| remembered.by_stamp(stamp));
+        let certain = identity
+            .stamp()
+            .and_then(|stamp| remembered.by_stamp(stamp));
         let likely = certain.or_else(|| remembered.by_quick(identity.quick()));
         let signals = Arc::new(Signals::default());
         let ((orders, inbox), (outbox, news)) = (mpsc::channel(), mpsc::channel());
@@ -297,7 +299,9 @@ fn read_all(
     let n_each = files.len().div_ceil(n_readers).max(1);
     let shares = files.chunks_mut(n_each).zip(bodies.chunks_mut(n_each));
     let results: Vec<_> = if n_readers == 1 {
-        shares.flat_map(|(files, bodies)| read_share(files, bodies)).collect()
+        shares
+            .flat_map(|(files, bodies)| read_share(files, bodies))
+            .collect()
     } else {
         thread::scope(|scope| {
             let readers: Vec<_> = shares

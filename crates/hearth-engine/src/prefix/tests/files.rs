@@ -24,7 +24,11 @@ fn a_restart_finds_what_was_written() {
     let statistics = rig.store.statistics();
     assert_eq!((statistics.n_read, statistics.n_found), (46, 92));
     rig.flush();
-    assert_eq!(rig.store.statistics().n_written, 0, "they are there already");
+    assert_eq!(
+        rig.store.statistics().n_written,
+        0,
+        "they are there already"
+    );
 }
 
 /// The pages of a model with other weights, settings or types of keys and values.
@@ -61,7 +65,9 @@ fn damaged_files_are_removed_and_written_again() {
     let damages: [Damage; 13] = [
         ("empty", |bytes| bytes.clear()),
         ("a byte", |bytes| bytes.truncate(1)),
-        ("head without its end", |bytes| bytes.truncate(HEADER_BYTES - 1)),
+        ("head without its end", |bytes| {
+            bytes.truncate(HEADER_BYTES - 1)
+        }),
         ("head only", |bytes| bytes.truncate(HEADER_BYTES)),
         ("half a body", |bytes| bytes.truncate(bytes.len() / 2)),
         ("a byte short", |bytes| drop(bytes.pop())),
@@ -70,8 +76,12 @@ fn damaged_files_are_removed_and_written_again() {
         ("a zero body", |bytes| bytes[HEADER_BYTES..].fill(0)),
         ("a bit of the head", |bytes| bytes[100] ^= 1),
         ("a token", |bytes| bytes[200] ^= 64),
-        ("the first bit of the body", |bytes| bytes[HEADER_BYTES] ^= 1),
-        ("the last bit of the body", |bytes| *bytes.last_mut().unwrap() ^= 128),
+        ("the first bit of the body", |bytes| {
+            bytes[HEADER_BYTES] ^= 1
+        }),
+        ("the last bit of the body", |bytes| {
+            *bytes.last_mut().unwrap() ^= 128
+        }),
     ];
     let folder = TempFolder::new();
     let tokens = tokens(330, 1);
@@ -90,7 +100,11 @@ fn damaged_files_are_removed_and_written_again() {
         assert_eq!(rig.read(&tokens), 2, "{what}");
         rig.flush();
         assert_eq!(fs::read(&path).unwrap(), whole, "{what}: written again");
-        assert_eq!(rig.store.statistics().n_written, 1, "{what}: the others are there");
+        assert_eq!(
+            rig.store.statistics().n_written,
+            1,
+            "{what}: the others are there"
+        );
     }
 }
 
@@ -99,9 +113,13 @@ fn damaged_files_are_removed_and_written_again() {
 fn foreign_files_are_ignored_and_left_alone() {
     type Change = (&'static str, fn(&mut Vec<u8>));
     let changes: [Change; 4] = [
-        ("something else", |bytes| bytes[..8].copy_from_slice(b"PK\x03\x04zip!")),
+        ("something else", |bytes| {
+            bytes[..8].copy_from_slice(b"PK\x03\x04zip!")
+        }),
         ("a newer format", |bytes| bytes[8] = 2),
-        ("a text", |bytes| *bytes = b"not a page".to_vec().repeat(100)),
+        ("a text", |bytes| {
+            *bytes = b"not a page".to_vec().repeat(100)
+        }),
         ("another model's", |bytes| {
             let mut header = Header::read(bytes).unwrap();
             header.identity = Key([9; 32]);
@@ -174,7 +192,9 @@ fn the_budget_is_kept_and_ends_go_first() {
     }
     drop(rig);
     let mut rig = Rig::of(&model(), &options, 200);
-    let n_found: Vec<usize> = (0..12).map(|seed| rig.n_found(&tokens(64 * 4 + 1, seed))).collect();
+    let n_found: Vec<usize> = (0..12)
+        .map(|seed| rig.n_found(&tokens(64 * 4 + 1, seed)))
+        .collect();
     assert!(n_found.is_sorted(), "the old ones are gone: {n_found:?}");
     assert!(n_found.contains(&4) && n_found.iter().sum::<usize>() == page_files(&folder).len());
 
@@ -214,7 +234,10 @@ fn a_folder_that_cannot_be_used_is_done_without() {
     };
     let mut rig = Rig::new(&options);
     assert!(rig.store.statistics().disk_notice.is_some());
-    assert_eq!((rig.read(&tokens(300, 1)), rig.read(&tokens(300, 1))), (0, 4));
+    assert_eq!(
+        (rig.read(&tokens(300, 1)), rig.read(&tokens(300, 1))),
+        (0, 4)
+    );
 
     // The model's folder turns into a file while it is in use.
     let mut rig = Rig::new(&folder.options());
@@ -258,7 +281,10 @@ fn a_process_killed_while_writing_leaves_nothing_wrong() {
         // Killed at another point of its work each time, the first one once it has begun at all.
         let n_before = page_files(&folder).len();
         while page_files(&folder).len() < n_before + 3 + round {
-            assert!(child.try_wait().unwrap().is_none(), "it writes until it is killed");
+            assert!(
+                child.try_wait().unwrap().is_none(),
+                "it writes until it is killed"
+            );
             std::thread::sleep(Duration::from_millis(round as u64));
         }
         child.kill().unwrap();
@@ -272,7 +298,10 @@ fn a_process_killed_while_writing_leaves_nothing_wrong() {
         rig.flush();
         drop(rig);
         let all = files(&folder.0);
-        assert!(!all.iter().any(|path| path.ends_with("unfinished")), "{all:?}");
+        assert!(
+            !all.iter().any(|path| path.ends_with("unfinished")),
+            "{all:?}"
+        );
         for path in page_files(&folder) {
             let bytes = fs::read(&path).unwrap();
             let header = Header::read(&bytes).unwrap();
@@ -329,8 +358,14 @@ fn stores_share_a_folder_and_its_budget() {
         }
     });
     let all = page_files(&folder);
-    let n_bytes: u64 = all.iter().map(|path| fs::metadata(path).unwrap().len()).sum();
-    assert!(n_bytes <= max_bytes && all.len() > 10, "{n_bytes} of {max_bytes}");
+    let n_bytes: u64 = all
+        .iter()
+        .map(|path| fs::metadata(path).unwrap().len())
+        .sum();
+    assert!(
+        n_bytes <= max_bytes && all.len() > 10,
+        "{n_bytes} of {max_bytes}"
+    );
     let total = fs::read_to_string(folder.0.join("prefix/lock")).unwrap();
     assert_eq!(total, format!("{n_bytes:020} {:010}\n", all.len()));
     let mut rig = Rig::new(&options);
@@ -349,4 +384,3 @@ fn a_store_finds_what_another_wrote() {
     theirs.flush();
     assert_eq!(ours.n_found(&tokens(300, 1)), 4);
 }
-

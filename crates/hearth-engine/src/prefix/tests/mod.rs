@@ -92,7 +92,14 @@ impl Rig {
 
     fn mark(tokens: &[u32], page: usize) -> u8 {
         let end = (page + 1) * PAGE_POSITIONS;
-        Key::of("mark", &[&tokens[..end].iter().flat_map(|t| t.to_le_bytes()).collect::<Vec<_>>()]).0[0]
+        Key::of(
+            "mark",
+            &[&tokens[..end]
+                .iter()
+                .flat_map(|t| t.to_le_bytes())
+                .collect::<Vec<_>>()],
+        )
+        .0[0]
     }
 
     /// What a sequence does that reads `tokens` and ends: the number of pages it found.
@@ -112,11 +119,8 @@ impl Rig {
             self.pool.pages_mut(&[page])[0].fill(Self::mark(tokens, index));
             table.push(page);
         }
-        self.store
-            .keep(&self.owner, tokens, &table, &mut self.pool);
-        table
-            .into_iter()
-            .for_each(|page| self.pool.give_back(page));
+        self.store.keep(&self.owner, tokens, &table, &mut self.pool);
+        table.into_iter().for_each(|page| self.pool.give_back(page));
         n_found
     }
 
@@ -149,13 +153,18 @@ pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
 
 fn page_files(folder: &TempFolder) -> Vec<PathBuf> {
     let mut found = files(&folder.0);
-    found.retain(|path| path.extension().is_some_and(|extension| extension == "page"));
+    found.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "page")
+    });
     found
 }
 
 /// The file of page `index` of ann's chain of `tokens`.
 fn page_file(folder: &TempFolder, rig: &Rig, tokens: &[u32], index: usize) -> PathBuf {
-    let link = links(rig.store.root(&rig.owner), tokens).nth(index).unwrap();
+    let link = links(rig.store.root(&rig.owner), tokens)
+        .nth(index)
+        .unwrap();
     let is_it = |path: &PathBuf| {
         let name = path.file_name().unwrap().to_str().unwrap();
         name.starts_with(&link.key.to_string())
@@ -167,7 +176,16 @@ fn page_file(folder: &TempFolder, rig: &Rig, tokens: &[u32], index: usize) -> Pa
 fn at_least_one_token_is_left_over() {
     let mut rig = Rig::new(&PrefixOptions::default());
     assert_eq!(rig.read(&tokens(256, 1)), 0);
-    for (n, n_found) in [(0, 0), (1, 0), (64, 0), (65, 1), (255, 3), (256, 3), (257, 4), (400, 4)] {
+    for (n, n_found) in [
+        (0, 0),
+        (1, 0),
+        (64, 0),
+        (65, 1),
+        (255, 3),
+        (256, 3),
+        (257, 4),
+        (400, 4),
+    ] {
         assert_eq!(rig.n_found(&tokens(n, 1)), n_found, "{n} tokens");
     }
     let mut other = tokens(256, 1);
@@ -183,7 +201,10 @@ fn switched_off_nothing_is_kept() {
         ..folder.options()
     };
     let mut rig = Rig::new(&options);
-    assert_eq!((rig.read(&tokens(200, 1)), rig.read(&tokens(200, 1))), (0, 0));
+    assert_eq!(
+        (rig.read(&tokens(200, 1)), rig.read(&tokens(200, 1))),
+        (0, 0)
+    );
     assert_eq!(rig.pool.n_free(), 64);
     assert_eq!(files(&folder.0), Vec::<PathBuf>::new());
 }
@@ -236,8 +257,15 @@ fn the_least_recently_used_goes_first_and_ends_before_beginnings() {
     let [old, new] = [tokens(256, 1), tokens(256, 2)];
     rig.read(&old);
     rig.read(&new);
-    assert_eq!((rig.pool.n_free(), rig.store.n_evictable(&rig.pool)), (2, 8));
-    assert_eq!(rig.n_found(&tokens(257, 1)), 4, "now it is the one used last");
+    assert_eq!(
+        (rig.pool.n_free(), rig.store.n_evictable(&rig.pool)),
+        (2, 8)
+    );
+    assert_eq!(
+        rig.n_found(&tokens(257, 1)),
+        4,
+        "now it is the one used last"
+    );
 
     assert!(rig.store.evict(3, &mut rig.pool));
     assert!(rig.store.evict(4, &mut rig.pool));
@@ -247,7 +275,10 @@ fn the_least_recently_used_goes_first_and_ends_before_beginnings() {
 
     let held = rig.store.find(&rig.owner, &tokens(257, 1), &mut rig.pool);
     assert!(!rig.store.evict(10, &mut rig.pool), "four are held");
-    assert_eq!((rig.pool.n_free(), rig.store.n_evictable(&rig.pool)), (6, 0));
+    assert_eq!(
+        (rig.pool.n_free(), rig.store.n_evictable(&rig.pool)),
+        (6, 0)
+    );
     held.iter().for_each(|&page| rig.pool.give_back(page));
     assert!(rig.store.evict(10, &mut rig.pool));
     assert_eq!(rig.n_found(&tokens(257, 1)), 0);
@@ -287,4 +318,3 @@ fn a_prefix_larger_than_the_pool_comes_as_far_as_there_is_room() {
     assert_eq!(rig.n_found(&tokens(12 * 64 + 1, 2)), 5);
     assert_eq!(rig.pool.n_free() + rig.store.n_evictable(&rig.pool), 5);
 }
-

@@ -27,7 +27,12 @@ fn warm_is_cold_bit_for_bit() {
             let (n_found, expected) = cold.logits_of_the_end(&tokens);
             assert_eq!(n_found, 0);
             let in_memory = cold.logits_of_the_end(&tokens);
-            assert_eq!(in_memory, (4, expected.clone()), "{} {kv_type:?}", file.family);
+            assert_eq!(
+                in_memory,
+                (4, expected.clone()),
+                "{} {kv_type:?}",
+                file.family
+            );
             cold.store.flush(&cold.pool);
             drop(cold);
             let from_files = Run::new(&model, kv_type, &folder).logits_of_the_end(&tokens);
@@ -180,8 +185,9 @@ fn a_list_of_models_may_be_any_file() {
     assert_eq!(Remembered::read(&path).by_stamp(line[0]), None);
     for n in 0..1100_u32 {
         let stamp = Key::of("stamp", &[&n.to_le_bytes()]);
-        Remembered::read(&path).add(&path, [stamp, line[1], line[2]]).unwrap();
+        Remembered::read(&path)
+            .add(&path, [stamp, line[1], line[2]])
+            .unwrap();
     }
     assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 1000);
 }
-
