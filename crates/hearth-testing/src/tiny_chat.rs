@@ -109,11 +109,7 @@ const TEMPLATE: &str = r#"{%- if tools %}<|im_start|>system
 {%- if message.role == 'tool' %}<|im_start|>user
 <tool_response>{{ message.content }}</tool_response><|im_end|>
 {% elif not (tools and loop.first and message.role == 'system') %}<|im_start|>{{ message.role }}
-{% if message.reasoning_content %}<think>
-{{ message.reasoning_content }}
-</think>
-
-{% endif %}
+THOUGHT
 {{- message.content }}
 {%- for call in message.tool_calls or [] %}<tool_call>{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}</tool_call>
 {%- endfor %}<|im_end|>
@@ -121,6 +117,17 @@ const TEMPLATE: &str = r#"{%- if tools %}<|im_start|>system
 {%- endfor %}
 {%- if add_generation_prompt %}<|im_start|>assistant
 "#;
+
+/// Stands in the template where a message's thought belongs.
+const THOUGHT: &str = "THOUGHT\n{{-";
+
+/// The thought of an earlier message, for a model that thinks.
+const THOUGHT_OF_MESSAGE: &str = r"{% if message.reasoning_content %}<think>
+{{ message.reasoning_content }}
+</think>
+
+{% endif %}
+{{-";
 
 /// Ends the template of a model that answers at once.
 const PLAIN_END: &str = "{% endif %}";
@@ -135,15 +142,18 @@ const THINKING_END: &str = r"{% if enable_thinking is defined and not enable_thi
 
 /// A model with turns and tools.
 pub fn tiny_chat() -> TinyModel {
-    build(PLAIN_END)
+    build(&format!("{}{PLAIN_END}", TEMPLATE.replace(THOUGHT, "{{")))
 }
 
 /// The same weights with a template that opens a `<think>` block.
 pub fn tiny_thinker() -> TinyModel {
-    build(THINKING_END)
+    build(&format!(
+        "{}{THINKING_END}",
+        TEMPLATE.replace(THOUGHT, THOUGHT_OF_MESSAGE)
+    ))
 }
 
-fn build(end: &str) -> TinyModel {
+fn build(template: &str) -> TinyModel {
     let mut model = TinyModel::new("llama", TensorType::F32);
     model.n_ctx_train = 4096;
     let key = |suffix: &str| format!("tokenizer.{suffix}");
@@ -187,7 +197,7 @@ fn build(end: &str) -> TinyModel {
         ),
         (
             key("chat_template"),
-            Some(Value::String(format!("{TEMPLATE}{end}"))),
+            Some(Value::String(template.to_owned())),
         ),
     ];
     model
