@@ -15,7 +15,7 @@ use std::{
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, MatchedPath, Request, State},
+    extract::{DefaultBodyLimit, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, uri::PathAndQuery},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -30,11 +30,18 @@ use crate::{
     limits::Limits,
     metrics::Metrics,
     models::Models,
-    routes::{RouteInfo, Routes},
+    routes::{Answered, RouteInfo, Routes},
 };
 
 /// First parts of paths that mean the same without `/v1` in front.
-const WITHOUT_V1: [&str; 6] = ["chat", "completions", "embeddings", "models", "rerank", "responses"];
+const WITHOUT_V1: [&str; 6] = [
+    "chat",
+    "completions",
+    "embeddings",
+    "models",
+    "rerank",
+    "responses",
+];
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
@@ -61,7 +68,13 @@ pub struct App {
 
 impl App {
     /// The state of one server.
-    pub fn new(models: Arc<Models>, limits: Limits, keys: Keys, access: Access, metrics: Arc<Metrics>) -> App {
+    pub fn new(
+        models: Arc<Models>,
+        limits: Limits,
+        keys: Keys,
+        access: Access,
+        metrics: Arc<Metrics>,
+    ) -> App {
         App {
             models,
             limits: Arc::new(limits),
@@ -88,9 +101,6 @@ impl App {
 /// All routes there are.
 pub fn routes() -> Routes {
     crate::general::routes()
-        .merge(crate::openai::routes())
-        .merge(crate::anthropic::routes())
-        .merge(crate::ollama::routes())
 }
 
 /// The server as a service.
@@ -103,7 +113,6 @@ pub(crate) fn assemble(mut app: App, routes: Routes) -> Router {
     app.routes = routes.list().into();
     let inner = routes
         .into_router()
-        .route_layer(middleware::from_fn(note_route))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::disable())
@@ -115,19 +124,11 @@ pub(crate) fn assemble(mut app: App, routes: Routes) -> Router {
         .layer(middleware::from_fn_with_state(app, frame))
 }
 
-/// The route that answered, by its path in the table.
-#[derive(Clone)]
-struct Answered(MatchedPath);
-
-async fn note_route(path: MatchedPath, request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    response.extensions_mut().insert(Answered(path));
-    response
-}
-
 async fn unknown_route(request: Request) -> ApiError {
     let path: String = request.uri().path().chars().take(200).collect();
-    ApiError::not_found(format!("there is no route '{path}'; GET /openapi.json lists them"))
+    ApiError::not_found(format!(
+        "there is no route '{path}'; GET /openapi.json lists them"
+    ))
 }
 
 async fn wrong_method(request: Request) -> ApiError {
@@ -146,13 +147,17 @@ async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Resp
     request.extensions_mut().insert(id.clone());
     let request = Upload::wrap(request, &app.limits);
     let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    let response = answered.unwrap_or_else(|_| ApiError::internal("a handler panicked").into_response());
+    let response =
+        answered.unwrap_or_else(|_| ApiError::internal("a handler panicked").into_response());
     let mut response = in_dialect(response, dialect, &id.0);
     add_headers(response.headers_mut(), dialect, &id.0);
     let status = response.status().as_u16();
     let route = response.extensions_mut().remove::<Answered>();
-    let route = route.as_ref().map_or("unmatched", |route| route.0.as_str());
-    let who = response.extensions_mut().remove::<auth::Who>().unwrap_or_default();
+    let route = route.map_or("unmatched", |route| route.0);
+    let who = response
+        .extensions_mut()
+        .remove::<auth::Who>()
+        .unwrap_or_default();
     app.metrics.answered(route, status, started.elapsed());
     tracing::info!(id = &*id.0, %method, route, status, key = &*who.0, ms = started.elapsed().as_millis() as u64, "request");
     response
@@ -165,7 +170,9 @@ fn in_dialect(mut response: Response, dialect: Dialect, id: &str) -> Response {
     let is_json = response.headers().get(header::CONTENT_TYPE) == Some(&json);
     let error = match response.extensions_mut().remove::<ApiError>() {
         Some(error) => error,
-        None if (status.is_client_error() || status.is_server_error()) && !is_json => of_status(status),
+        None if (status.is_client_error() || status.is_server_error()) && !is_json => {
+            of_status(status)
+        }
         None => return response,
     };
     let mut written = error.respond(dialect, id);
@@ -187,7 +194,10 @@ fn of_status(status: StatusCode) -> ApiError {
         status if status.is_server_error() => ErrorKind::Internal,
         _ => ErrorKind::Invalid,
     };
-    ApiError::new(kind, status.canonical_reason().unwrap_or("the request is wrong"))
+    ApiError::new(
+        kind,
+        status.canonical_reason().unwrap_or("the request is wrong"),
+    )
 }
 
 fn add_headers(headers: &mut HeaderMap, dialect: Dialect, id: &str) {
@@ -223,7 +233,10 @@ fn normal_path(path: &str) -> Option<String> {
         return None;
     }
     let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    if parts.first().is_some_and(|first| WITHOUT_V1.contains(first)) {
+    if parts
+        .first()
+        .is_some_and(|first| WITHOUT_V1.contains(first))
+    {
         parts.insert(0, "v1");
     }
     let normal = format!("/{}", parts.join("/"));
@@ -245,7 +258,10 @@ mod tests {
             ("/v1/", Some("/v1")),
             ("/chat/completions", Some("/v1/chat/completions")),
             ("/models/a%2Fb", Some("/v1/models/a%2Fb")),
-            ("/responses/resp_1/input_items/", Some("/v1/responses/resp_1/input_items")),
+            (
+                "/responses/resp_1/input_items/",
+                Some("/v1/responses/resp_1/input_items"),
+            ),
             ("/api/chat", None),
             ("/modelsx", None),
             ("*", None),

@@ -85,8 +85,18 @@ impl Origin {
         if text == "null" || text == "*" || text.starts_with("file:") {
             return Err(OriginError::Anybody(text));
         }
-        let is_host = |host: &str| !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/\\?#@*".contains(&byte));
-        let is_scheme = |scheme: &str| !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        let is_host = |host: &str| {
+            !host.is_empty()
+                && host
+                    .bytes()
+                    .all(|byte| byte.is_ascii_graphic() && !b"/\\?#@*".contains(&byte))
+        };
+        let is_scheme = |scheme: &str| {
+            !scheme.is_empty()
+                && scheme
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+        };
         match text.split_once("://") {
             Some((scheme, host)) if is_scheme(scheme) && is_host(host) => Ok(Origin(text)),
             _ => Err(OriginError::Form(text)),
@@ -99,7 +109,10 @@ impl Access {
     fn check_host(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
         let mut hosts = headers.get_all(header::HOST).iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else {
-            return Err(ApiError::invalid(None, "the request must have one Host header"));
+            return Err(ApiError::invalid(
+                None,
+                "the request must have one Host header",
+            ));
         };
         let host = host.to_str().unwrap_or("\u{fffd}");
         if host.is_empty() {
@@ -107,7 +120,11 @@ impl Access {
         }
         // A request line may carry a host of its own, which proxies believe.
         let authority = uri.authority().map(|authority| authority.as_str());
-        if [Some(host), authority].into_iter().flatten().all(|host| self.is_ours(host)) {
+        if [Some(host), authority]
+            .into_iter()
+            .flatten()
+            .all(|host| self.is_ours(host))
+        {
             return Ok(());
         }
         let shown: String = host.chars().take(100).collect();
@@ -139,7 +156,9 @@ impl Access {
             return Ok(None);
         };
         let text = value.to_str().unwrap_or("\u{fffd}").to_ascii_lowercase();
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
         let is_single = origins.next().is_none();
         if is_single && self.origins.iter().any(|origin| origin.0 == text) {
             return Ok(Some(value.clone()));
@@ -155,7 +174,9 @@ impl Access {
 
     /// Whether an origin is the one this server's own page has, given the request's host (which was checked).
     fn is_own(&self, origin: &str, host: &str) -> bool {
-        let own = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        let own = origin
+            .strip_prefix("http://")
+            .or_else(|| origin.strip_prefix("https://"));
         own.is_some_and(|own| own == host.to_ascii_lowercase())
     }
 }
@@ -174,7 +195,11 @@ fn without_port(host: &str) -> Option<&str> {
 /// The address a host is when it is one, in full notation only: `127.1` and `0x7f000001` are none.
 fn address(host: &str) -> Option<IpAddr> {
     match host.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        Some(rest) => rest
+            .strip_suffix(']')?
+            .parse::<Ipv6Addr>()
+            .ok()
+            .map(IpAddr::V6),
         None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
     }
 }
@@ -186,18 +211,28 @@ pub fn is_loopback(address: IpAddr) -> bool {
 
 /// The keys a request shows, in every form.
 fn shown_keys(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    let bearer = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| {
-        let value = value.as_bytes();
-        let (scheme, key) = value.split_at_checked("bearer ".len())?;
-        scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())
-    });
-    let plain = headers.get_all("x-api-key").iter().map(HeaderValue::as_bytes);
+    let bearer = headers
+        .get_all(header::AUTHORIZATION)
+        .iter()
+        .filter_map(|value| {
+            let value = value.as_bytes();
+            let (scheme, key) = value.split_at_checked("bearer ".len())?;
+            scheme
+                .eq_ignore_ascii_case(b"bearer ")
+                .then(|| key.trim_ascii())
+        });
+    let plain = headers
+        .get_all("x-api-key")
+        .iter()
+        .map(HeaderValue::as_bytes);
     bearer.chain(plain)
 }
 
 /// The layer: host, then origin, then key; then the request with its [`Caller`] goes on.
 pub async fn guard(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let origin = match app.access.check_host(request.headers(), request.uri())
+    let origin = match app
+        .access
+        .check_host(request.headers(), request.uri())
         .and_then(|()| app.access.check_origin(request.headers()))
     {
         Ok(origin) => origin,
@@ -227,7 +262,8 @@ pub async fn guard(State(app): State<App>, mut request: Request, next: Next) -> 
 
 /// Checks the key and notes who asks.
 fn admit(app: &App, request: &mut Request) -> Result<Who, ApiError> {
-    let is_open = matches!(*request.method(), Method::GET | Method::HEAD) && request.uri().path() == "/health";
+    let is_open = matches!(*request.method(), Method::GET | Method::HEAD)
+        && request.uri().path() == "/health";
     let (owner, priority) = match app.keys.admit(shown_keys(request.headers()))? {
         Some(key) => (key.owner(), key.priority),
         None if is_open || !app.keys.are_needed() => (Owner::default(), Priority::default()),
@@ -245,23 +281,41 @@ fn admit(app: &App, request: &mut Request) -> Result<Who, ApiError> {
 }
 
 fn is_preflight(request: &Request) -> bool {
-    request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+    request.method() == Method::OPTIONS
+        && request
+            .headers()
+            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// What a browser asks before a page's request; only for configured origins, and without a key, which it never sends here.
 fn preflight(headers: &HeaderMap, origin: &HeaderValue) -> Response {
-    let asked = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).and_then(|value| value.to_str().ok());
-    let stainless = asked.unwrap_or_default().split(',').map(str::trim).filter(|name| {
-        name.len() < 100 && name.to_ascii_lowercase().starts_with("x-stainless-") && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    });
-    let allowed: Vec<&str> = std::iter::once(ALLOWED_HEADERS).chain(stainless.take(32)).collect();
+    let asked = headers
+        .get(header::ACCESS_CONTROL_REQUEST_HEADERS)
+        .and_then(|value| value.to_str().ok());
+    let stainless = asked
+        .unwrap_or_default()
+        .split(',')
+        .map(str::trim)
+        .filter(|name| {
+            name.len() < 100
+                && name.to_ascii_lowercase().starts_with("x-stainless-")
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        });
+    let allowed: Vec<&str> = std::iter::once(ALLOWED_HEADERS)
+        .chain(stainless.take(32))
+        .collect();
     let allowed = HeaderValue::from_str(&allowed.join(", ")).expect("names of headers are ASCII");
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, ALLOWED_METHODS);
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
-    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    headers.insert(
+        header::ACCESS_CONTROL_MAX_AGE,
+        HeaderValue::from_static("600"),
+    );
     headers.append(header::VARY, HeaderValue::from_static("origin"));
     response
 }
@@ -382,9 +436,19 @@ mod tests {
             is_loopback: false,
             ..local()
         };
-        for (host, expected) in [("192.168.0.7:4327", 200), ("[fe80::1]", 200), ("mybox.lan", 200), ("localhost", 200), ("other.lan", 403)] {
+        for (host, expected) in [
+            ("192.168.0.7:4327", 200),
+            ("[fe80::1]", 200),
+            ("mybox.lan", 200),
+            ("localhost", 200),
+            ("other.lan", 403),
+        ] {
             let headers = headers(&[("host", host)]);
-            assert_eq!(status(access.check_host(&headers, &Uri::from_static("/"))), expected, "{host}");
+            assert_eq!(
+                status(access.check_host(&headers, &Uri::from_static("/"))),
+                expected,
+                "{host}"
+            );
         }
     }
 
@@ -410,7 +474,11 @@ mod tests {
         ];
         for (origin, expected) in cases {
             let headers = headers(&[("host", "localhost:4327"), ("origin", origin)]);
-            assert_eq!(status(local().check_origin(&headers)), expected, "{origin:?}");
+            assert_eq!(
+                status(local().check_origin(&headers)),
+                expected,
+                "{origin:?}"
+            );
         }
         let two = headers(&[
             ("host", "localhost:4327"),
@@ -418,15 +486,37 @@ mod tests {
             ("origin", "https://evil.example"),
         ]);
         assert_eq!(status(local().check_origin(&two)), 403);
-        assert_eq!(local().check_origin(&headers(&[("host", "localhost")])).unwrap(), None);
+        assert_eq!(
+            local()
+                .check_origin(&headers(&[("host", "localhost")]))
+                .unwrap(),
+            None
+        );
     }
 
     #[test]
     fn origins_of_anybody_cannot_be_configured() {
-        for bad in ["null", "NULL", "*", "file://", "file:///x", "chat.example", "https://", "https://a/b", "https://*.example", "https://a@b", ""] {
+        for bad in [
+            "null",
+            "NULL",
+            "*",
+            "file://",
+            "file:///x",
+            "chat.example",
+            "https://",
+            "https://a/b",
+            "https://*.example",
+            "https://a@b",
+            "",
+        ] {
             assert!(Origin::parse(bad).is_err(), "{bad:?}");
         }
-        for good in ["http://localhost:3000", "https://chat.example", "tauri://localhost", "vscode-webview://0abc"] {
+        for good in [
+            "http://localhost:3000",
+            "https://chat.example",
+            "tauri://localhost",
+            "vscode-webview://0abc",
+        ] {
             assert!(Origin::parse(good).is_ok(), "{good}");
         }
     }
@@ -437,7 +527,10 @@ mod tests {
             (&[("authorization", "Bearer k1")], &["k1"]),
             (&[("authorization", "bEARER  k1 ")], &["k1"]),
             (&[("x-api-key", "k2")], &["k2"]),
-            (&[("authorization", "Bearer k1"), ("x-api-key", "k2")], &["k1", "k2"]),
+            (
+                &[("authorization", "Bearer k1"), ("x-api-key", "k2")],
+                &["k1", "k2"],
+            ),
             (&[("authorization", "Basic k1")], &[]),
             (&[("authorization", "k1")], &[]),
         ];
@@ -455,10 +548,18 @@ mod tests {
 
     #[test]
     fn a_preflight_allows_the_headers_of_sdks_and_no_others() {
-        let asked = headers(&[("access-control-request-headers", "authorization, X-Stainless-Lang, x-evil, x-stainless-@")]);
+        let asked = headers(&[(
+            "access-control-request-headers",
+            "authorization, X-Stainless-Lang, x-evil, x-stainless-@",
+        )]);
         let response = preflight(&asked, &HeaderValue::from_static("https://chat.example"));
-        let allowed = response.headers()["access-control-allow-headers"].to_str().unwrap();
-        assert!(allowed.ends_with("openai-beta, X-Stainless-Lang"), "{allowed}");
+        let allowed = response.headers()["access-control-allow-headers"]
+            .to_str()
+            .unwrap();
+        assert!(
+            allowed.ends_with("openai-beta, X-Stainless-Lang"),
+            "{allowed}"
+        );
         assert_eq!(response.status(), 204);
     }
 }

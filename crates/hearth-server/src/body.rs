@@ -66,7 +66,9 @@ impl FromRequest<App> for Object {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        read_object_of(request, &app.limits, &app.uploads).await.map(Object)
+        read_object_of(request, &app.limits, &app.uploads)
+            .await
+            .map(Object)
     }
 }
 
@@ -75,7 +77,10 @@ impl FromRequest<App> for Object {
 /// # Errors
 ///
 /// The body is too large, comes too slowly, is empty, is no JSON, or no object.
-pub async fn read_object(request: Request, limits: &Limits) -> Result<Map<String, Value>, ApiError> {
+pub async fn read_object(
+    request: Request,
+    limits: &Limits,
+) -> Result<Map<String, Value>, ApiError> {
     read_object_of(request, limits, &Uploads::default()).await
 }
 
@@ -108,7 +113,8 @@ async fn read_bytes(body: Body, limits: &Limits, uploads: &Uploads) -> Result<Ve
     let mut bytes = Vec::with_capacity((announced as usize).min(64 << 10));
     let mut body = body;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| ApiError::invalid(None, format!("the body broke off: {error}")))?;
+        let frame = frame
+            .map_err(|error| ApiError::invalid(None, format!("the body broke off: {error}")))?;
         let Some(data) = frame.data_ref() else {
             continue;
         };
@@ -128,16 +134,25 @@ async fn read_bytes(body: Body, limits: &Limits, uploads: &Uploads) -> Result<Ve
 /// They are none, are nested too deeply, or hold too many values.
 pub fn parse_object(bytes: &[u8], limits: &Limits) -> Result<Map<String, Value>, ApiError> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err(ApiError::invalid(None, "the body is empty; a JSON object is needed"));
+        return Err(ApiError::invalid(
+            None,
+            "the body is empty; a JSON object is needed",
+        ));
     }
     check_shape(bytes, limits)?;
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(other) => Err(ApiError::invalid(
             None,
-            format!("the body must be a JSON object, not {}", fields::describe(&other)),
+            format!(
+                "the body must be a JSON object, not {}",
+                fields::describe(&other)
+            ),
         )),
-        Err(error) => Err(ApiError::invalid(None, format!("the body is not JSON: {error}"))),
+        Err(error) => Err(ApiError::invalid(
+            None,
+            format!("the body is not JSON: {error}"),
+        )),
     }
 }
 
@@ -218,7 +233,10 @@ impl hyper::body::Body for Upload {
     type Data = Bytes;
     type Error = axum::BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
         let Some(inner) = &mut this.inner else {
             return Poll::Ready(None);
@@ -245,11 +263,16 @@ impl hyper::body::Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(|inner| inner.is_end_stream())
+        self.inner
+            .as_ref()
+            .is_none_or(|inner| inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map(|inner| inner.size_hint()).unwrap_or_default()
+        self.inner
+            .as_ref()
+            .map(|inner| inner.size_hint())
+            .unwrap_or_default()
     }
 }
 
@@ -344,7 +367,11 @@ mod tests {
         let uploads = Uploads::default();
         let streamed = read_bytes(streamed, &limits, &uploads).await;
         assert_eq!(streamed.unwrap_err().status, 413);
-        assert_eq!(uploads.0.load(Ordering::Relaxed), 0, "the share is given back");
+        assert_eq!(
+            uploads.0.load(Ordering::Relaxed),
+            0,
+            "the share is given back"
+        );
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use hearth_engine::RequestError;
+use hearth_engine::{EngineError, JobError, RequestError, SubmitError};
 use serde_json::{Value, json};
 
 /// Whose clients a route is for.
@@ -287,6 +287,31 @@ impl From<RequestError> for ApiError {
         match error {
             RequestError::PromptTooLong { n_prompt, n_ctx } => ApiError::too_long(n_prompt, n_ctx),
             other => ApiError::invalid(None, other.to_string()),
+        }
+    }
+}
+
+impl From<SubmitError> for ApiError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Request(error) => error.into(),
+            SubmitError::QueueFull { n_waiting, limit } => ApiError::queue_full(n_waiting, limit),
+            SubmitError::ShuttingDown => ApiError::unavailable("the server is shutting down"),
+            other => ApiError::invalid(None, other.to_string()),
+        }
+    }
+}
+
+impl From<JobError> for ApiError {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Deadline => ApiError::new(ErrorKind::Timeout, error.to_string()),
+            JobError::ShuttingDown => ApiError::unavailable("the server is shutting down"),
+            JobError::Engine(error) => match &*error {
+                EngineError::Request(request) => ApiError::invalid(None, request.to_string()),
+                other => ApiError::internal(other),
+            },
+            other => ApiError::internal(other),
         }
     }
 }

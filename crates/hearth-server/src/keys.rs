@@ -122,7 +122,9 @@ impl KeyFile {
             return Err(KeyError::TooMany);
         }
         let key = PREFIX.to_owned() + &BASE64_URL_SAFE_NO_PAD.encode(ids::random::<32>());
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let inserted = self.connection.execute(
             "INSERT INTO keys VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![
@@ -135,7 +137,9 @@ impl KeyFile {
             ],
         );
         match inserted {
-            Err(rusqlite::Error::SqliteFailure(failure, _)) if failure.code == ErrorCode::ConstraintViolation => {
+            Err(rusqlite::Error::SqliteFailure(failure, _))
+                if failure.code == ErrorCode::ConstraintViolation =>
+            {
                 Err(KeyError::Exists(name.to_owned()))
             }
             Err(error) => Err(error.into()),
@@ -158,14 +162,18 @@ impl KeyFile {
     ///
     /// There is none of that name, or the file cannot be written.
     pub fn revoke(&self, name: &str) -> Result<(), KeyError> {
-        match self.connection.execute("DELETE FROM keys WHERE name = ?1", [name])? {
+        match self
+            .connection
+            .execute("DELETE FROM keys WHERE name = ?1", [name])?
+        {
             0 => Err(KeyError::Unknown(name.to_owned())),
             _ => Ok(()),
         }
     }
 
     fn read(&self) -> Result<Vec<(Hash, KeyInfo)>, KeyError> {
-        let query = "SELECT hash, name, shown, weight, is_background, created FROM keys ORDER BY name";
+        let query =
+            "SELECT hash, name, shown, weight, is_background, created FROM keys ORDER BY name";
         let mut statement = self.connection.prepare(query)?;
         let rows = statement.query_map([], |row| {
             let info = KeyInfo {
@@ -185,7 +193,9 @@ impl KeyFile {
 
     /// A number that changes when another connection has changed the file.
     fn version(&self) -> Result<i64, KeyError> {
-        let version = self.connection.query_row("PRAGMA data_version", [], |row| row.get(0));
+        let version = self
+            .connection
+            .query_row("PRAGMA data_version", [], |row| row.get(0));
         Ok(version.optional()?.unwrap_or_default())
     }
 }
@@ -233,7 +243,10 @@ impl Keys {
     ///
     /// A given key cannot be one, or the file cannot be read.
     pub fn new(given: &[String], file: Option<KeyFile>) -> Result<Keys, KeyError> {
-        let given = given.iter().map(|key| given_key(key)).collect::<Result<Vec<_>, _>>()?;
+        let given = given
+            .iter()
+            .map(|key| given_key(key))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut keys = Keys {
             are_needed: AtomicBool::new(!given.is_empty()),
             given,
@@ -262,7 +275,10 @@ impl Keys {
     /// # Errors
     ///
     /// The file cannot be read: then nobody is let in.
-    pub fn admit<'a>(&self, shown: impl Iterator<Item = &'a [u8]>) -> Result<Option<KeyInfo>, ApiError> {
+    pub fn admit<'a>(
+        &self,
+        shown: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Option<KeyInfo>, ApiError> {
         // Nobody has a reason to send more; hashing is work.
         let shown: Vec<Hash> = shown.take(4).map(hash).collect();
         let mut found = find(&self.given, &shown);
@@ -279,7 +295,8 @@ impl Keys {
 }
 
 fn lock(file: &Mutex<Watched>) -> MutexGuard<'_, Watched> {
-    file.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    file.lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Looks at every pair, also after a match.
@@ -296,7 +313,8 @@ fn find(known: &[(Hash, KeyInfo)], shown: &[Hash]) -> Option<KeyInfo> {
 }
 
 fn given_key(key: &str) -> Result<(Hash, KeyInfo), KeyError> {
-    let is_sendable = (1..=512).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_sendable =
+        (1..=512).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
     if !is_sendable {
         return Err(KeyError::Key);
     }
@@ -322,7 +340,8 @@ mod tests {
 
     impl TempFile {
         fn new(name: &str) -> TempFile {
-            let path = std::env::temp_dir().join(format!("hearth-keys-{}-{name}", std::process::id()));
+            let path =
+                std::env::temp_dir().join(format!("hearth-keys-{}-{name}", std::process::id()));
             let _ = std::fs::remove_file(&path);
             TempFile(path)
         }
@@ -353,7 +372,10 @@ mod tests {
         assert_eq!(admit(&keys, &key), Some("anna".into()));
         assert_eq!(admit(&keys, &key[..key.len() - 1]), None);
         let list = file.open().list().unwrap();
-        assert_eq!((list[0].weight, list[0].priority), (3, Priority::Background));
+        assert_eq!(
+            (list[0].weight, list[0].priority),
+            (3, Priority::Background)
+        );
         assert!(key.starts_with(&list[0].shown) && list[0].shown.len() < 16);
         file.open().revoke("anna").unwrap();
         assert_eq!(admit(&keys, &key), None, "revoked while the server runs");
@@ -382,12 +404,22 @@ mod tests {
 
     #[test]
     fn names_are_checked_and_unique() {
-        let file = TempFile::new("names").open();
+        let temporary = TempFile::new("names");
+        let file = temporary.open();
         for bad in ["", "a b", "a/b", "\u{e4}", "-\n", &"x".repeat(65)] {
-            assert!(matches!(file.add(bad, 1, Priority::Interactive), Err(KeyError::Name(_))), "{bad:?}");
+            assert!(
+                matches!(
+                    file.add(bad, 1, Priority::Interactive),
+                    Err(KeyError::Name(_))
+                ),
+                "{bad:?}"
+            );
         }
         file.add("a", 1, Priority::Interactive).unwrap();
-        assert!(matches!(file.add("a", 1, Priority::Interactive), Err(KeyError::Exists(_))));
+        assert!(matches!(
+            file.add("a", 1, Priority::Interactive),
+            Err(KeyError::Exists(_))
+        ));
         assert!(matches!(file.revoke("b"), Err(KeyError::Unknown(_))));
     }
 
@@ -398,7 +430,10 @@ mod tests {
         assert!(one != two && one.starts_with("key-"));
         assert_eq!(admit(&keys, "three"), None);
         for bad in ["", "a b", "\u{e4}", "a\n"] {
-            assert!(matches!(Keys::new(&[bad.into()], None), Err(KeyError::Key)), "{bad:?}");
+            assert!(
+                matches!(Keys::new(&[bad.into()], None), Err(KeyError::Key)),
+                "{bad:?}"
+            );
         }
     }
 }

@@ -21,7 +21,7 @@ use axum::{
     response::Response,
 };
 use hyper::{
-    body::{Body as _, Frame, Incoming, SizeHint},
+    body::{Frame, Incoming, SizeHint},
     server::conn::http1,
     service::service_fn,
 };
@@ -41,7 +41,12 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// Serves until `stop` resolves. Then no connection is accepted, idle ones are closed, and answers have `grace` to end; at the
 /// end of it engines write their pages to disk and what still runs is told that the server is going down.
-pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = ()>, grace: Duration) {
+pub async fn serve(
+    listener: TcpListener,
+    app: App,
+    stop: impl Future<Output = ()>,
+    grace: Duration,
+) {
     let router = crate::app::router(app.clone());
     let table = Arc::new(Table::default());
     let (closing, is_closing) = watch::channel(false);
@@ -70,7 +75,13 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
             continue;
         }
         let place = table.add(&app);
-        tasks.spawn(connection(stream, router.clone(), place, is_closing.clone(), app.limits.clone()));
+        tasks.spawn(connection(
+            stream,
+            router.clone(),
+            place,
+            is_closing.clone(),
+            app.limits.clone(),
+        ));
     }
     drop(listener);
     app.close();
@@ -78,7 +89,10 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
     let _ = closing.send(true);
     // Engines give their jobs the grace; answers then end by themselves, and connections with them.
     app.models.shut_down(grace).await;
-    let _ = timeout(Duration::from_secs(2), async { while tasks.join_next().await.is_some() {} }).await;
+    let _ = timeout(Duration::from_secs(2), async {
+        while tasks.join_next().await.is_some() {}
+    })
+    .await;
 }
 
 async fn sweep(app: App) {
@@ -176,8 +190,15 @@ impl Table {
     /// Closes the connection that has had no request for the longest time, if there is one.
     fn close_idlest(&self) {
         let mut lines = self.lines();
-        let idle = lines.iter().filter(|(_, line)| line.n_busy.load(Ordering::Acquire) == 0);
-        let idlest = idle.min_by_key(|(_, line)| *line.idle_since.lock().unwrap_or_else(PoisonError::into_inner));
+        let idle = lines
+            .iter()
+            .filter(|(_, line)| line.n_busy.load(Ordering::Acquire) == 0);
+        let idlest = idle.min_by_key(|(_, line)| {
+            *line
+                .idle_since
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        });
         let Some(id) = idlest.map(|(id, _)| *id) else {
             return;
         };
@@ -215,7 +236,11 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        *self.0.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self
+            .0
+            .idle_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.0.n_busy.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -230,7 +255,10 @@ impl hyper::body::Body for Guarded {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         Pin::new(&mut self.body).poll_frame(context)
     }
 

@@ -27,19 +27,78 @@ const CONNECTIONS: &str = "hearth_connections";
 
 /// What each figure of an engine is called, what it means, and whether it only grows.
 const ENGINE: [(&str, &str, bool, fn(&EngineSnapshot) -> f64); 13] = [
-    ("hearth_running", "Answers being worked on", false, |s| s.n_running as f64),
-    ("hearth_waiting", "Requests waiting for their turn", false, |s| s.n_waiting as f64),
-    ("hearth_pages", "Pages of keys and values the budget holds", false, |s| s.n_pages as f64),
-    ("hearth_pages_used", "Pages that running answers hold", false, |s| s.n_pages_used as f64),
-    ("hearth_pages_cached", "Pages kept for prompts to come", false, |s| s.n_pages_cached as f64),
-    ("hearth_last_step_seconds", "Time of the last step", false, |s| s.last_step_ms / 1e3),
-    ("hearth_steps_total", "Steps made", true, |s| s.n_steps as f64),
-    ("hearth_prompt_tokens_total", "Prompt tokens read by the model", true, |s| s.n_read as f64),
-    ("hearth_cached_tokens_total", "Prompt tokens found in the prefix store", true, |s| s.n_cached as f64),
-    ("hearth_completion_tokens_total", "Tokens written", true, |s| s.n_written as f64),
-    ("hearth_preempted_total", "Answers set aside for others and taken up again", true, |s| s.n_preempted as f64),
-    ("hearth_joined_total", "Requests that joined an identical one", true, |s| s.n_joined as f64),
-    ("hearth_cancelled_total", "Answers nobody waited for any more", true, |s| s.n_cancelled as f64),
+    ("hearth_running", "Answers being worked on", false, |s| {
+        s.n_running as f64
+    }),
+    (
+        "hearth_waiting",
+        "Requests waiting for their turn",
+        false,
+        |s| s.n_waiting as f64,
+    ),
+    (
+        "hearth_pages",
+        "Pages of keys and values the budget holds",
+        false,
+        |s| s.n_pages as f64,
+    ),
+    (
+        "hearth_pages_used",
+        "Pages that running answers hold",
+        false,
+        |s| s.n_pages_used as f64,
+    ),
+    (
+        "hearth_pages_cached",
+        "Pages kept for prompts to come",
+        false,
+        |s| s.n_pages_cached as f64,
+    ),
+    (
+        "hearth_last_step_seconds",
+        "Time of the last step",
+        false,
+        |s| s.last_step_ms / 1e3,
+    ),
+    ("hearth_steps_total", "Steps made", true, |s| {
+        s.n_steps as f64
+    }),
+    (
+        "hearth_prompt_tokens_total",
+        "Prompt tokens read by the model",
+        true,
+        |s| s.n_read as f64,
+    ),
+    (
+        "hearth_cached_tokens_total",
+        "Prompt tokens found in the prefix store",
+        true,
+        |s| s.n_cached as f64,
+    ),
+    (
+        "hearth_completion_tokens_total",
+        "Tokens written",
+        true,
+        |s| s.n_written as f64,
+    ),
+    (
+        "hearth_preempted_total",
+        "Answers set aside for others and taken up again",
+        true,
+        |s| s.n_preempted as f64,
+    ),
+    (
+        "hearth_joined_total",
+        "Requests that joined an identical one",
+        true,
+        |s| s.n_joined as f64,
+    ),
+    (
+        "hearth_cancelled_total",
+        "Answers nobody waited for any more",
+        true,
+        |s| s.n_cancelled as f64,
+    ),
 ];
 
 /// The figures of one server.
@@ -62,8 +121,16 @@ impl Default for Metrics {
             .expect("the list of bounds is not empty");
         let recorder = builder.build_recorder();
         recorder.describe_counter(REQUESTS.into(), None, "Requests by route and status".into());
-        recorder.describe_histogram(REQUEST_SECONDS.into(), None, "Time to the head of an answer".into());
-        recorder.describe_histogram(FIRST_TOKEN_SECONDS.into(), None, "Time from a request to its first token".into());
+        recorder.describe_histogram(
+            REQUEST_SECONDS.into(),
+            None,
+            "Time to the head of an answer".into(),
+        );
+        recorder.describe_histogram(
+            FIRST_TOKEN_SECONDS.into(),
+            None,
+            "Time from a request to its first token".into(),
+        );
         recorder.describe_gauge(CONNECTIONS.into(), None, "Open connections".into());
         for (name, meaning, is_sum, _) in ENGINE {
             match is_sum {
@@ -84,15 +151,24 @@ impl Metrics {
         let route = Label::new("route", route.to_owned());
         let labels = vec![route.clone(), Label::new("status", status.to_string())];
         let counter = Key::from_parts(REQUESTS, labels);
-        self.recorder.register_counter(&counter, &METADATA).increment(1);
+        self.recorder
+            .register_counter(&counter, &METADATA)
+            .increment(1);
         let histogram = Key::from_parts(REQUEST_SECONDS, vec![route]);
-        self.recorder.register_histogram(&histogram, &METADATA).record(time.as_secs_f64());
+        self.recorder
+            .register_histogram(&histogram, &METADATA)
+            .record(time.as_secs_f64());
     }
 
     /// A request's first token was drawn, so long after the request came.
     pub fn first_token(&self, model: &str, time: Duration) {
-        let key = Key::from_parts(FIRST_TOKEN_SECONDS, vec![Label::new("model", model.to_owned())]);
-        self.recorder.register_histogram(&key, &METADATA).record(time.as_secs_f64());
+        let key = Key::from_parts(
+            FIRST_TOKEN_SECONDS,
+            vec![Label::new("model", model.to_owned())],
+        );
+        self.recorder
+            .register_histogram(&key, &METADATA)
+            .record(time.as_secs_f64());
     }
 
     /// How many connections are open.
@@ -104,7 +180,9 @@ impl Metrics {
     /// A model's engine has ended with these figures.
     pub fn ended(&self, model: &str, last: &EngineSnapshot) {
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        let sums = ended.entry(model.to_owned()).or_insert_with(|| vec![0.0; ENGINE.len()]);
+        let sums = ended
+            .entry(model.to_owned())
+            .or_insert_with(|| vec![0.0; ENGINE.len()]);
         for (sum, (_, _, is_sum, read)) in sums.iter_mut().zip(ENGINE) {
             if is_sum {
                 *sum += read(last);
@@ -135,7 +213,9 @@ impl Metrics {
             if is_sum {
                 let before = ended.get(model).map_or(0.0, |sums| sums[index]);
                 let sum = (before + now) as u64;
-                self.recorder.register_counter(&key, &METADATA).absolute(sum);
+                self.recorder
+                    .register_counter(&key, &METADATA)
+                    .absolute(sum);
             } else {
                 self.recorder.register_gauge(&key, &METADATA).set(now);
             }
@@ -160,7 +240,10 @@ mod tests {
         assert!(text.contains(line), "{text}");
         assert!(text.contains(r#"hearth_running{model="m"} 0"#), "{text}");
         let text = metrics.render(&[("m".into(), snapshot)]);
-        assert!(text.contains(r#"hearth_completion_tokens_total{model="m"} 14"#), "{text}");
+        assert!(
+            text.contains(r#"hearth_completion_tokens_total{model="m"} 14"#),
+            "{text}"
+        );
     }
 
     #[test]

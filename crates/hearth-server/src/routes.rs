@@ -6,6 +6,8 @@
 use axum::{
     Router,
     handler::Handler,
+    middleware,
+    response::Response,
     routing::{MethodFilter, MethodRouter, on},
 };
 
@@ -36,17 +38,32 @@ impl Routes {
     }
 
     /// Adds a `GET` route; `HEAD` comes with it.
-    pub fn get<T: 'static>(self, path: &'static str, summary: &'static str, handler: impl Handler<T, App>) -> Self {
+    pub fn get<T: 'static>(
+        self,
+        path: &'static str,
+        summary: &'static str,
+        handler: impl Handler<T, App>,
+    ) -> Self {
         self.add("GET", MethodFilter::GET, path, summary, handler)
     }
 
     /// Adds a `POST` route.
-    pub fn post<T: 'static>(self, path: &'static str, summary: &'static str, handler: impl Handler<T, App>) -> Self {
+    pub fn post<T: 'static>(
+        self,
+        path: &'static str,
+        summary: &'static str,
+        handler: impl Handler<T, App>,
+    ) -> Self {
         self.add("POST", MethodFilter::POST, path, summary, handler)
     }
 
     /// Adds a `DELETE` route.
-    pub fn delete<T: 'static>(self, path: &'static str, summary: &'static str, handler: impl Handler<T, App>) -> Self {
+    pub fn delete<T: 'static>(
+        self,
+        path: &'static str,
+        summary: &'static str,
+        handler: impl Handler<T, App>,
+    ) -> Self {
         self.add("DELETE", MethodFilter::DELETE, path, summary, handler)
     }
 
@@ -85,9 +102,18 @@ impl Routes {
     ///
     /// Two routes have the same method and path: a mistake of ours, and every test finds it.
     pub fn into_router(self) -> Router<App> {
-        self.list
-            .iter()
-            .zip(self.methods)
-            .fold(Router::new(), |router, (info, methods)| router.route(info.path, methods))
+        let routes = self.list.iter().zip(self.methods);
+        routes.fold(Router::new(), |router, (info, methods)| {
+            let route = Answered(info.path);
+            let named = middleware::map_response(move |mut response: Response| async move {
+                response.extensions_mut().insert(route);
+                response
+            });
+            router.route(info.path, methods.layer(named))
+        })
     }
 }
+
+/// The route that gave an answer, by its path in the table; left in the extensions of the response.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answered(pub &'static str);

@@ -63,7 +63,9 @@ fn describe(model: &ModelInfo) -> Value {
 }
 
 fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }
 
 /// A time as `2026-11-25T21:00:00Z`.

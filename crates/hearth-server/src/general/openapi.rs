@@ -56,7 +56,10 @@ fn operation(route: &RouteInfo) -> Value {
 }
 
 fn parameters(path: &str) -> Value {
-    let names = path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
+    let names = path
+        .split('{')
+        .skip(1)
+        .filter_map(|rest| rest.split('}').next());
     names
         .map(|name| {
             let name = name.trim_start_matches('*');

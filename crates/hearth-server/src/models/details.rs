@@ -85,18 +85,34 @@ fn capabilities(gguf: &Gguf, architecture: &str) -> Vec<&'static str> {
     let metadata = gguf.metadata();
     let template = ChatTemplate::from_metadata(metadata).ok().flatten();
     let format = template.map(|template| AnswerFormat::detect(template.source()));
-    let pools = metadata.get(&format!("{architecture}.pooling_type")).is_some();
-    let fills_in = ["tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.prefix_token_id"]
-        .iter()
-        .any(|key| metadata.get(key).is_some());
+    let pools = metadata
+        .get(&format!("{architecture}.pooling_type"))
+        .is_some();
+    let fills_in = [
+        "tokenizer.ggml.fim_pre_token_id",
+        "tokenizer.ggml.prefix_token_id",
+    ]
+    .iter()
+    .any(|key| metadata.get(key).is_some());
     let all = [
         ("completion", !pools),
-        ("tools", format.as_ref().is_some_and(|format| format.tools.is_some())),
-        ("thinking", format.as_ref().is_some_and(|format| format.thinking.is_some())),
+        (
+            "tools",
+            format.as_ref().is_some_and(|format| format.tools.is_some()),
+        ),
+        (
+            "thinking",
+            format
+                .as_ref()
+                .is_some_and(|format| format.thinking.is_some()),
+        ),
         ("insert", fills_in),
         ("embedding", pools),
     ];
-    all.into_iter().filter(|(_, can)| *can).map(|(name, _)| name).collect()
+    all.into_iter()
+        .filter(|(_, can)| *can)
+        .map(|(name, _)| name)
+        .collect()
 }
 
 /// The mixture the file says it is, else the type of most of its bytes.
@@ -164,7 +180,11 @@ mod tests {
     fn sizes_read_as_people_say_them() {
         let gguf = Gguf::from_vec(TinyModel::new("llama", TensorType::F32).build()).unwrap();
         let mut details = Details::of(&gguf, SystemTime::UNIX_EPOCH);
-        for (n, text) in [(8_030_000_000, "8.0B"), (494_000_000, "494.0M"), (12_345, "12.3K")] {
+        for (n, text) in [
+            (8_030_000_000, "8.0B"),
+            (494_000_000, "494.0M"),
+            (12_345, "12.3K"),
+        ] {
             details.n_params = n;
             assert_eq!(details.parameter_size(), text);
         }

@@ -4,7 +4,10 @@
 //! many there are and even if the one that came first goes away. Whoever holds an `Arc<Loaded>` keeps the model loaded:
 //! an answer that is being streamed must.
 
+mod budget;
 mod details;
+mod entry;
+mod loaded;
 mod names;
 
 use std::{
@@ -13,18 +16,19 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use hearth_engine::{Engine, EngineOptions, EngineSnapshot};
+use hearth_engine::{EngineOptions, EngineSnapshot};
 use hearth_gguf::Gguf;
 use hearth_kernels::Kernels;
-use hearth_model::PageLayout;
-use hearth_text::{ChatTemplate, parse::AnswerFormat};
 use indexmap::IndexMap;
 use tokio::sync::Mutex as AsyncMutex;
 
 pub use details::Details;
+pub use loaded::{LoadError, Loaded};
 pub use names::{in_folder, is_name, of_file, without_latest};
 
 use crate::{error::ApiError, metrics::Metrics};
+use entry::Entry;
+use loaded::Load;
 
 /// Where a model's bytes are.
 #[derive(Clone, Debug)]
@@ -52,7 +56,9 @@ impl ModelFile {
     /// When it was changed; a file that cannot be asked is as old as can be.
     fn modified(&self) -> SystemTime {
         let modified = match self {
-            ModelFile::Path(path) => std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok(),
+            ModelFile::Path(path) => std::fs::metadata(path)
+                .and_then(|metadata| metadata.modified())
+                .ok(),
             ModelFile::Builtin(_) => None,
         };
         modified.unwrap_or(SystemTime::UNIX_EPOCH)
@@ -83,81 +89,6 @@ pub struct ModelSettings {
     pub max_name_bytes: usize,
 }
 
-/// Why a model named on the command line could not be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The file is no model file.
-    #[error(transparent)]
-    File(#[from] hearth_gguf::GgufError),
-    /// Its chat template is unusable.
-    #[error(transparent)]
-    Template(#[from] hearth_text::TemplateError),
-    /// It is no model we run.
-    #[error(transparent)]
-    Engine(#[from] hearth_engine::EngineError),
-}
-
-/// A model that can answer.
-#[derive(Debug)]
-pub struct Loaded {
-    /// Runs it.
-    pub engine: Engine,
-    /// Renders conversations; `None` for a model without turns.
-    pub template: Option<ChatTemplate>,
-    /// How it writes thinking and calls.
-    pub format: AnswerFormat,
-    /// What clients call it.
-    pub name: String,
-    /// Facts of its file.
-    pub details: Details,
-    /// What loading took.
-    pub load_time: Duration,
-    page_bytes: u64,
-    usage: Mutex<Usage>,
-}
-
-/// When a model was used and how long it stays afterwards.
-#[derive(Clone, Copy, Debug)]
-struct Usage {
-    last: Instant,
-    /// `None`: for good.
-    keep: Option<Duration>,
-}
-
-impl Loaded {
-    /// Sets how long the model stays after its last use; `None` for good, zero to unload as soon as nobody uses it.
-    pub fn keep_alive(&self, keep: Option<Duration>) {
-        lock(&self.usage).keep = keep;
-    }
-
-    /// When it will be unloaded if nobody uses it before then.
-    pub fn expires_at(&self) -> Option<SystemTime> {
-        let usage = *lock(&self.usage);
-        let left = usage.keep?.saturating_sub(usage.last.elapsed());
-        SystemTime::now().checked_add(left)
-    }
-
-    /// Bytes of weights and of the pages in use.
-    pub fn memory_bytes(&self) -> u64 {
-        let snapshot = self.engine.snapshot();
-        let n_pages = (snapshot.n_pages_used + snapshot.n_pages_cached) as u64;
-        self.details.size + n_pages * self.page_bytes
-    }
-
-    fn touch(&self) {
-        lock(&self.usage).last = Instant::now();
-    }
-
-    fn is_expired(&self) -> bool {
-        let usage = *lock(&self.usage);
-        usage.keep.is_some_and(|keep| usage.last.elapsed() >= keep)
-    }
-
-    fn last_used(&self) -> Instant {
-        lock(&self.usage).last
-    }
-}
-
 /// A model as lists show it.
 #[derive(Clone, Debug)]
 pub struct ModelInfo {
@@ -169,84 +100,33 @@ pub struct ModelInfo {
     pub loaded: Option<Arc<Loaded>>,
 }
 
-/// A model the server knows.
-#[derive(Debug)]
-struct Entry {
-    name: String,
-    file: ModelFile,
-    /// Stays loaded unless memory is needed.
-    is_named: bool,
-    /// Held while it is being loaded or unloaded.
-    gate: Arc<AsyncMutex<()>>,
-    loaded: RwLock<Option<Arc<Loaded>>>,
-    details: Mutex<Option<Details>>,
-}
-
-impl Entry {
-    fn new(name: String, file: ModelFile, is_named: bool) -> Arc<Entry> {
-        Arc::new(Entry {
-            name,
-            file,
-            is_named,
-            gate: Arc::default(),
-            loaded: RwLock::default(),
-            details: Mutex::default(),
-        })
-    }
-
-    fn loaded(&self) -> Option<Arc<Loaded>> {
-        self.loaded.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Takes the model out if nobody uses it. Nobody can begin to while the lock is held.
-    fn take_idle(&self) -> Option<Arc<Loaded>> {
-        let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
-        let is_idle = loaded.as_ref().is_some_and(|loaded| Arc::strong_count(loaded) == 1);
-        if is_idle { loaded.take() } else { None }
-    }
-
-    /// Whether it is loaded and in use.
-    fn is_busy(&self) -> bool {
-        let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
-        loaded.as_ref().is_some_and(|loaded| Arc::strong_count(loaded) > 1)
-    }
-
-    /// Facts of the file, read again when it has changed.
-    fn details(&self) -> Option<Details> {
-        let modified = self.file.modified();
-        let mut details = lock(&self.details);
-        if let Some(known) = details.as_ref().filter(|known| known.modified == modified) {
-            return Some(known.clone());
-        }
-        match self.file.open() {
-            Ok(gguf) => *details = Some(Details::of(&gguf, modified)),
-            Err(error) => {
-                tracing::warn!(model = self.name, %error, "a file of the store is left out");
-                *details = None;
-            }
-        }
-        details.clone()
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// All models of a server.
-#[derive(Debug)]
 pub struct Models {
     entries: RwLock<IndexMap<String, Arc<Entry>>>,
     settings: ModelSettings,
+    /// Models of the command line, at least 1: they share the memory.
+    n_named: u64,
     kernels: Arc<Mutex<Kernels>>,
     metrics: Arc<Metrics>,
     /// Held while room is made and a model is loaded: two that load at once would both count on the same bytes.
     room: AsyncMutex<()>,
 }
 
+impl std::fmt::Debug for Models {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.entries()).finish()
+    }
+}
+
 impl Models {
     /// The named models, and those of the store. Nothing is loaded yet.
-    pub fn new(named: Vec<NamedModel>, settings: ModelSettings, kernels: Kernels, metrics: Arc<Metrics>) -> Arc<Models> {
+    pub fn new(
+        named: Vec<NamedModel>,
+        settings: ModelSettings,
+        kernels: Kernels,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Models> {
+        let n_named = named.len().max(1) as u64;
         let entries = named
             .into_iter()
             .map(|model| (model.name.clone(), Entry::new(model.name, model.file, true)))
@@ -254,6 +134,7 @@ impl Models {
         let models = Models {
             entries: RwLock::new(entries),
             settings,
+            n_named,
             kernels: Arc::new(Mutex::new(kernels)),
             metrics,
             room: AsyncMutex::default(),
@@ -270,7 +151,9 @@ impl Models {
     pub async fn load_named(self: &Arc<Self>) -> Result<(), (String, LoadError)> {
         for entry in self.entries() {
             if entry.is_named {
-                self.load(&entry).await.map_err(|error| (entry.name.clone(), error))?;
+                self.load(&entry)
+                    .await
+                    .map_err(|error| (entry.name.clone(), error))?;
             }
         }
         Ok(())
@@ -307,7 +190,8 @@ impl Models {
                 )
             })
         });
-        task.await.unwrap_or_else(|error| Err(ApiError::internal(error)))
+        task.await
+            .unwrap_or_else(|error| Err(ApiError::internal(error)))
     }
 
     /// The only model there is, for routes whose clients do not name one.
@@ -319,7 +203,10 @@ impl Models {
         let entries = self.entries();
         match entries.as_slice() {
             [entry] => self.get(&entry.name).await,
-            _ => Err(ApiError::invalid("model", "'model' is required: this server has several")),
+            _ => Err(ApiError::invalid(
+                "model",
+                "'model' is required: this server has several",
+            )),
         }
     }
 
@@ -367,15 +254,26 @@ impl Models {
 
     /// Ends all engines: what ends within the grace is finished, the rest fails, pages go to disk.
     pub async fn shut_down(&self, grace: Duration) {
-        let loaded: Vec<Arc<Loaded>> = self.entries().iter().filter_map(|entry| entry.loaded()).collect();
-        let tasks = loaded.into_iter().map(|loaded| blocking(move || loaded.engine.shut_down(grace)));
+        let loaded: Vec<Arc<Loaded>> = self
+            .entries()
+            .iter()
+            .filter_map(|entry| entry.loaded())
+            .collect();
+        let tasks = loaded
+            .into_iter()
+            .map(|loaded| blocking(move || loaded.engine.shut_down(grace)));
         futures_util::future::join_all(tasks).await;
     }
 
     /// Figures of the loaded models.
     pub fn snapshots(&self) -> Vec<(String, EngineSnapshot)> {
-        let loaded = self.entries().into_iter().filter_map(|entry| entry.loaded());
-        loaded.map(|loaded| (loaded.name.clone(), loaded.engine.snapshot())).collect()
+        let loaded = self
+            .entries()
+            .into_iter()
+            .filter_map(|entry| entry.loaded());
+        loaded
+            .map(|loaded| (loaded.name.clone(), loaded.engine.snapshot()))
+            .collect()
     }
 
     fn entries(&self) -> Vec<Arc<Entry>> {
@@ -389,7 +287,10 @@ impl Models {
         }
         let known = |name: &str| {
             let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-            entries.get(name).or_else(|| entries.get(without_latest(name))).cloned()
+            entries
+                .get(name)
+                .or_else(|| entries.get(without_latest(name)))
+                .cloned()
         };
         known(name)
             .or_else(|| {
@@ -407,7 +308,9 @@ impl Models {
         let files = in_folder(folder);
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         entries.retain(|name, entry| {
-            entry.is_named || entry.loaded().is_some() || files.iter().any(|(known, _)| known == name)
+            entry.is_named
+                || entry.loaded().is_some()
+                || files.iter().any(|(known, _)| known == name)
         });
         for (name, path) in files {
             if is_name(&name, self.settings.max_name_bytes) && !entries.contains_key(&name) {
@@ -418,14 +321,23 @@ impl Models {
 
     /// Loads a model whose gate the caller holds, or that nobody else can ask for yet.
     async fn load(&self, entry: &Arc<Entry>) -> Result<Arc<Loaded>, LoadError> {
-        let file = entry.file.clone();
-        let (name, is_named) = (entry.name.clone(), entry.is_named);
-        let (kernels, settings) = (self.kernels.clone(), self.settings.clone());
-        let keep = if is_named { None } else { settings.ttl };
-        let loaded = blocking(move || load(name, &file, kernels, settings.engine, keep)).await?;
+        let load = Load {
+            name: entry.name.clone(),
+            file: entry.file.clone(),
+            kernels: self.kernels.clone(),
+            options: self.settings.engine.clone(),
+            memory_bytes: self.settings.memory_bytes.map(|bytes| bytes / self.n_named),
+            keep: self.settings.ttl.filter(|_| !entry.is_named),
+        };
+        let loaded = blocking(move || load.run()).await?;
         let loaded = Arc::new(loaded);
-        *entry.loaded.write().unwrap_or_else(PoisonError::into_inner) = Some(loaded.clone());
-        tracing::info!(model = entry.name, n_ctx = loaded.engine.n_ctx(), ms = loaded.load_time.as_millis() as u64, "model loaded");
+        entry.put(loaded.clone());
+        tracing::info!(
+            model = entry.name,
+            n_ctx = loaded.engine.n_ctx(),
+            ms = loaded.load_time.as_millis() as u64,
+            "model loaded"
+        );
         Ok(loaded)
     }
 
@@ -495,43 +407,17 @@ fn info(entry: &Entry) -> Option<ModelInfo> {
     })
 }
 
-fn load(
-    name: String,
-    file: &ModelFile,
-    kernels: Arc<Mutex<Kernels>>,
-    options: EngineOptions,
-    keep: Option<Duration>,
-) -> Result<Loaded, LoadError> {
-    let started = Instant::now();
-    let gguf = file.open()?;
-    let template = ChatTemplate::from_metadata(gguf.metadata())?;
-    let format = match &template {
-        Some(template) => AnswerFormat::detect(template.source()),
-        None => AnswerFormat::default(),
-    };
-    let details = Details::of(&gguf, file.modified());
-    let kv_type = options.kv_type;
-    let engine = Engine::start(gguf, kernels, options)?;
-    let page_bytes = PageLayout::new(engine.model().plan(), kv_type).page_bytes() as u64;
-    Ok(Loaded {
-        engine,
-        page_bytes,
-        template,
-        format,
-        name,
-        details,
-        load_time: started.elapsed(),
-        usage: Mutex::new(Usage {
-            last: Instant::now(),
-            keep,
-        }),
-    })
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An error and all behind it on one line, for the log.
 fn causes(error: &dyn std::error::Error) -> String {
     let chain = std::iter::successors(Some(error), |error| error.source());
-    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    chain
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 /// Runs what may block on a thread that may.

@@ -15,8 +15,11 @@ const MAX_FILES: usize = 10_000;
 /// Whether a text can be the name of a model: parts of visible characters between slashes, none of which leads anywhere.
 pub fn is_name(text: &str, max_bytes: usize) -> bool {
     let is_part = |part: &str| !part.is_empty() && part != "." && part != "..";
-    let is_char = |c: char| !c.is_control() && !matches!(c, '\\' | '%' | '?' | '#' | '<' | '>' | '|' | '*' | '"');
-    let is_drive = text.as_bytes().get(1) == Some(&b':') && text.as_bytes()[0].is_ascii_alphabetic();
+    let is_char = |c: char| {
+        !c.is_control() && !matches!(c, '\\' | '%' | '?' | '#' | '<' | '>' | '|' | '*' | '"')
+    };
+    let is_drive =
+        text.as_bytes().get(1) == Some(&b':') && text.as_bytes()[0].is_ascii_alphabetic();
     (1..=max_bytes).contains(&text.len())
         && text.split('/').all(is_part)
         && text.chars().all(is_char)
@@ -78,12 +81,40 @@ mod tests {
 
     #[test]
     fn names_lead_nowhere() {
-        for good in ["spark", "qwen3:0.6b", "org/model", "Llama 3.gguf", "m\u{fc}ller", "a..b"] {
+        for good in [
+            "spark",
+            "qwen3:0.6b",
+            "org/model",
+            "Llama 3.gguf",
+            "m\u{fc}ller",
+            "a..b",
+        ] {
             assert!(is_name(good, 256), "{good}");
         }
         for bad in [
-            "", ".", "..", "../x", "a/../b", "/etc/passwd", "a//b", "a/", "c:\\x", "c:/x", "C:x", "a\\b", "a\0b", "a\nb",
-            "http://host/m", "file:///x", "hf.co/%2e%2e/x", "%2fetc", "~/x", " a", "a ", "a?b", "a#b",
+            "",
+            ".",
+            "..",
+            "../x",
+            "a/../b",
+            "/etc/passwd",
+            "a//b",
+            "a/",
+            "c:\\x",
+            "c:/x",
+            "C:x",
+            "a\\b",
+            "a\0b",
+            "a\nb",
+            "http://host/m",
+            "file:///x",
+            "hf.co/%2e%2e/x",
+            "%2fetc",
+            "~/x",
+            " a",
+            "a ",
+            "a?b",
+            "a#b",
         ] {
             assert!(!is_name(bad, 256), "{bad:?}");
         }
@@ -104,7 +135,15 @@ mod tests {
     #[test]
     fn a_folder_gives_its_models() {
         let root = std::env::temp_dir().join(format!("hearth-names-{}", std::process::id()));
-        let files = ["a.gguf", "b.txt", "org/c.gguf", "x/y/z/deep.gguf", ".hidden.gguf", "s-00001-of-00002.gguf", "s-00002-of-00002.gguf"];
+        let files = [
+            "a.gguf",
+            "b.txt",
+            "org/c.gguf",
+            "x/y/z/deep.gguf",
+            ".hidden.gguf",
+            "s-00001-of-00002.gguf",
+            "s-00002-of-00002.gguf",
+        ];
         for file in files {
             let path = root.join(file);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
