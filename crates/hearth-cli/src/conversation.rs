@@ -51,7 +51,8 @@ impl Conversation {
             chunk: compute.chunk.map_or(load::DEFAULT_CHUNK, |n| n.get()),
             ..GeneratorOptions::default()
         };
-        let mut generator = Generator::load(gguf.clone(), load::kernels(compute)?, options)?;
+        let mut generator =
+            Generator::load(gguf.clone(), load::kernels(compute.threads)?, options)?;
         add_draft(&mut generator, &args.machine, &interrupt)?;
         let settings = Request {
             max_tokens: args.max_tokens.map(|n| n.get()),

@@ -1,5 +1,6 @@
 //! From a file to a model that can compute, with a word to the user when that takes long.
 
+use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use hearth_kernels::{Kernels, KvType, PAGE_POSITIONS};
 use hearth_model::{Model, ModelOptions, PageLayout};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::args::{ComputeArgs, KvArg};
+use crate::args::KvArg;
 use crate::env;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -19,15 +20,15 @@ use crate::printer;
 /// Prompt tokens per step when nobody says: reading gets hardly faster beyond it, and Ctrl-C is still answered soon.
 pub const DEFAULT_CHUNK: usize = 512;
 
-/// The level and threads that the environment and the flags ask for.
-pub fn kernels(args: &ComputeArgs) -> Result<Kernels, Failure> {
+/// The level that the environment asks for, with so many threads, or as many as there are fast cores.
+pub fn kernels(threads: Option<NonZeroUsize>) -> Result<Kernels, Failure> {
     let level = env::cpu_level()?;
     if machine::lacks_fused_multiply_add() {
         printer::note(format!(
             "note: this processor has no fused multiply-add; level {level} gives the same results without it, slowly"
         ));
     }
-    let threads = args.threads.unwrap_or_else(machine::default_threads);
+    let threads = threads.unwrap_or_else(machine::default_threads);
     Ok(Kernels::new(level, threads)?)
 }
 

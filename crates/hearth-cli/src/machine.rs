@@ -105,6 +105,48 @@ fn container_memory(cgroup: &Path) -> Option<u64> {
     Some(limit.saturating_sub(current.saturating_sub(inactive)))
 }
 
+/// Makes a folder that only its owner can look into, with all above it; one that is there is left as it is.
+#[cfg(unix)]
+pub fn make_private_folder(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}
+
+/// Makes a folder with all above it; here the user's own folders are closed to others anyway.
+#[cfg(not(unix))]
+pub fn make_private_folder(path: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(path)
+}
+
+/// How somebody asked the program to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Ctrl-C.
+    Interrupt,
+    /// The system, or a manager of services.
+    Terminate,
+}
+
+/// Waits until somebody asks the program to end.
+#[cfg(unix)]
+pub async fn stop_signal() -> std::io::Result<Stop> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result.map(|()| Stop::Interrupt),
+        _ = terminate.recv() => Ok(Stop::Terminate),
+    }
+}
+
+/// Waits until somebody asks the program to end.
+#[cfg(not(unix))]
+pub async fn stop_signal() -> std::io::Result<Stop> {
+    tokio::signal::ctrl_c().await.map(|()| Stop::Interrupt)
+}
+
 /// Whether the processor lacks fused multiply-add, on which every exact result rests: it is then computed in software.
 #[cfg(target_arch = "x86_64")]
 pub fn lacks_fused_multiply_add() -> bool {

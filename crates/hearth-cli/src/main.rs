@@ -51,6 +51,9 @@ fn run(cli: Cli, started: Instant) -> Result<(), Failure> {
     match cli.command {
         None => commands::run::welcome(cli.verbose),
         Some(Command::Run(args)) => commands::run::run(args, cli.verbose),
+        Some(Command::Serve(args)) => commands::serve::run(&args),
+        Some(Command::Keys(args)) => commands::keys::run(&args),
+        Some(Command::Launch(args)) => commands::launch::run(&args),
         Some(Command::Show(args)) => commands::show::run(&args),
         Some(Command::Bench(args)) => commands::bench::run(&args, started),
         Some(Command::Logits(args)) => commands::logits::run(&args),

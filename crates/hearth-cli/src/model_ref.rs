@@ -1,4 +1,4 @@
-//! What the word MODEL on the command line means: a file, or the built-in model.
+//! What the word MODEL on the command line means: a file, a name in the store, or the built-in model.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hearth_gguf::Gguf;
+use hearth_server::models::ModelFile;
 
 use crate::builtin;
+use crate::env;
 use crate::failure::{Failure, one_line};
 
 /// A model that was asked for.
@@ -20,8 +22,7 @@ pub enum ModelRef {
 }
 
 impl ModelRef {
-    /// A word with a slash or ending in `.gguf` is a path, `spark` is the built-in model; other words will be names in a
-    /// model store and are refused until there is one, so that they never change their meaning.
+    /// A word with a slash or ending in `.gguf` is a path, `spark` is the built-in model; other words are names in the store.
     pub fn parse(word: &OsStr) -> Result<ModelRef, Failure> {
         let text = word.to_string_lossy();
         if text == builtin::NAME {
@@ -30,18 +31,51 @@ impl ModelRef {
         if text.contains(std::path::is_separator) || text.ends_with(".gguf") {
             return Ok(ModelRef::File(word.into()));
         }
+        let store = store()?;
+        let files = hearth_server::models::in_folder(&store);
+        let name = hearth_server::models::without_latest(&text);
+        if let Some((_, path)) = files
+            .iter()
+            .find(|(known, _)| known == name || *known == text)
+        {
+            return Ok(ModelRef::File(path.clone()));
+        }
         let hint = if Path::new(word).exists() {
             format!("for the file of that name, write ./{text}")
-        } else {
+        } else if files.is_empty() {
             format!(
-                "give the path of a GGUF file, or '{}' for the built-in model",
+                "give the path of a GGUF file, put one into the store, or write '{}'",
                 builtin::NAME
             )
+        } else {
+            let names: Vec<&str> = files
+                .iter()
+                .take(5)
+                .map(|(name, _)| name.as_str())
+                .collect();
+            format!("the store has: {}", names.join(", "))
         };
         Err(Failure::input(format!(
-            "no model is called '{text}': this version has no model store"
+            "no model is called '{text}' in the store, '{}'",
+            store.display()
         ))
         .hint(hint))
+    }
+
+    /// The name clients of a server call it by when nobody gives it another.
+    pub fn name(&self) -> String {
+        match self {
+            ModelRef::Builtin => builtin::NAME.into(),
+            ModelRef::File(path) => hearth_server::models::of_file(path),
+        }
+    }
+
+    /// The bytes, as a server takes them.
+    pub fn file(&self) -> ModelFile {
+        match self {
+            ModelRef::Builtin => ModelFile::Builtin(builtin::bytes()),
+            ModelRef::File(path) => ModelFile::Path(path.clone()),
+        }
     }
 
     /// Opens and checks the file.
@@ -64,6 +98,11 @@ impl fmt::Display for ModelRef {
             ModelRef::File(path) => f.write_str(&one_line(&path.to_string_lossy())),
         }
     }
+}
+
+/// The folder whose GGUF files are the store.
+pub fn store() -> Result<PathBuf, Failure> {
+    Ok(env::home()?.join("models"))
 }
 
 /// The commonest mistakes about a path, told apart before the file format has a say.
@@ -125,13 +164,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_paths_or_spark_or_refused() {
+    fn words_are_paths_or_spark_or_names() {
         let parse = |word: &str| ModelRef::parse(OsStr::new(word)).ok();
         assert_eq!(parse("spark"), Some(ModelRef::Builtin));
-        for path in ["a.gguf", "./spark", "dir/file", "/x.bin"] {
+        for path in ["a.gguf", "./spark", "dir/file", "/x.bin", "../x"] {
             assert_eq!(parse(path), Some(ModelRef::File(path.into())), "{path}");
         }
-        for name in ["qwen3", "spark:latest", ""] {
+        for name in ["no such model", ""] {
             assert_eq!(parse(name), None, "{name}");
         }
     }

@@ -248,10 +248,10 @@ fn input_that_is_not_utf8() {
 }
 
 #[test]
-fn names_of_a_store_that_does_not_exist() {
+fn names_of_models_that_the_store_does_not_have() {
     refused(
         &output(&mut hearth(["run", "qwen3", "hi"])),
-        "no model store",
+        "no model is called 'qwen3' in the store",
         "path of a GGUF file",
     );
 }

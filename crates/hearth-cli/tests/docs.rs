@@ -149,6 +149,9 @@ fn the_script_for_ci_runs_the_test_command_of_the_readme() {
 fn every_command_of_the_readme_exists() {
     let known = [
         "run",
+        "serve",
+        "keys",
+        "launch",
         "show",
         "bench",
         "logits",

@@ -26,7 +26,7 @@ pub fn run(args: &LogitsArgs) -> Result<(), Failure> {
         max_logits: if args.all { chunk } else { 1 },
         ..GeneratorOptions::default()
     };
-    let mut generator = Generator::load(gguf, load::kernels(&args.compute)?, options)?;
+    let mut generator = Generator::load(gguf, load::kernels(args.compute.threads)?, options)?;
     let (n_tokens, n_ctx) = (args.tokens.len(), generator.model().n_ctx());
     if n_tokens > n_ctx {
         return Err(Failure::input(format!(

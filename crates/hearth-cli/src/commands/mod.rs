@@ -2,8 +2,11 @@
 
 pub mod bench;
 pub mod chat;
+pub mod keys;
+pub mod launch;
 pub mod logits;
 pub mod pages;
 pub mod run;
+pub mod serve;
 pub mod show;
 pub mod text;

@@ -17,8 +17,16 @@ pub fn hearth<I: AsRef<OsStr>>(arguments: impl IntoIterator<Item = I>) -> Comman
     command
         .args(arguments)
         .stdin(Stdio::null())
+        .env("HEARTH_HOME", no_home())
+        .env_remove("HEARTH_KEY")
+        .env_remove("HEARTH_LOG")
         .env_remove("HEARTH_CPU");
     command
+}
+
+/// A folder that is not there, so that no test reads what the user of this machine has.
+fn no_home() -> PathBuf {
+    std::env::temp_dir().join("hearth-no-home")
 }
 
 /// Runs to the end with this text on standard input.

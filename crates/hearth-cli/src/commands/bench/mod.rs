@@ -140,7 +140,8 @@ fn start(
         n_positions: Some(SHORT_PROMPT + 1),
         ..GeneratorOptions::default()
     };
-    let mut generator = Generator::load(gguf.clone(), load::kernels(&args.compute)?, options)?;
+    let mut generator =
+        Generator::load(gguf.clone(), load::kernels(args.compute.threads)?, options)?;
     let load_ms = milliseconds(opening.elapsed());
     let model = generator.model().clone();
     room::check(args, &model)?;
@@ -157,7 +158,7 @@ fn start(
     drop(generator);
     Ok(Start {
         model,
-        kernels: load::kernels(&args.compute)?,
+        kernels: load::kernels(args.compute.threads)?,
         load_ms,
         first_token_ms,
         first_token_prompt,

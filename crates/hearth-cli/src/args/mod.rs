@@ -4,11 +4,15 @@
 //! range, its default and the sentence that teaches it stand together. Values are checked for range here; what they mean
 //! is decided in `commands/`.
 
+mod server;
+
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+pub use server::*;
 
 /// Run open-weight language models on your own computer.
 #[derive(Debug, Parser)]
@@ -21,9 +25,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
         account, no network. With text on standard input it answers once and ends.",
     after_help = "Start here:\n  hearth                            chat with the built-in model\n  \
         hearth run model.gguf \"Hello\"     ask a model file one question\n  \
-        hearth show model.gguf            what is inside a model file\n\n\
+        hearth show model.gguf            what is inside a model file\n  \
+        hearth serve model.gguf           take the place of OpenAI's, Anthropic's and Ollama's servers\n\n\
         Environment:\n  HEARTH_CPU   scalar, portable, avx2, avxvnni, avx512, neon, neon-dotprod or neon-i8mm: use this\n  \
         \x20            instruction set instead of the best one\n  \
+        HEARTH_HOME  the folder for models, keys and caches instead of the platform's own\n  \
+        HEARTH_KEY   the key that 'hearth launch' uses\n  \
+        HEARTH_LOG   what 'hearth serve' logs: error, warn, info (the default), debug\n  \
         NO_COLOR     any value: no colours",
     max_term_width = 100,
     disable_help_subcommand = true
@@ -43,6 +51,12 @@ pub struct Cli {
 pub enum Command {
     /// Ask a model one question, or chat with it
     Run(RunArgs),
+    /// Serve models to other programs: the dialects of OpenAI, Anthropic and Ollama
+    Serve(Box<ServeArgs>),
+    /// Make, list and revoke the keys of the server
+    Keys(KeysArgs),
+    /// Start a program against a running server: codex, opencode, aider, claude, llm
+    Launch(LaunchArgs),
     /// Show what a model file contains: metadata, tensors, the plan
     Show(ShowArgs),
     /// Measure how fast a model reads and writes on this machine
@@ -61,8 +75,7 @@ pub enum Command {
     Man,
 }
 
-const MODEL_HELP: &str =
-    "A GGUF file (a path with a slash, or ending in .gguf), or `spark`, the built-in model";
+const MODEL_HELP: &str = "A GGUF file (a path with a slash, or ending in .gguf), a name in the store, or `spark`, the built-in model";
 
 /// `hearth run`
 #[derive(Debug, Args)]
