@@ -13,6 +13,8 @@ struct Candidate {
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     keys: Vec<u64>,
+    /// Where the keys are moved while they are sorted.
+    spare: Vec<u64>,
     list: Vec<Candidate>,
     order: Vec<(f64, usize)>,
 }
@@ -27,6 +29,38 @@ pub(crate) fn sort_key(token: u32, logit: f32) -> u64 {
         bits | 1 << 31
     };
     u64::from(!ascending) << 32 | u64::from(token)
+}
+
+/// Below this many keys the standard sort is faster.
+const MIN_RADIX: usize = 4096;
+/// Bits of a logit that one pass sorts by; three passes cover all.
+const DIGIT_BITS: u32 = 11;
+
+/// Sorts keys that are in the order of their tokens. A whole vocabulary goes through three passes over the digits of the
+/// logit, the least first; each keeps the order of equals, so tokens stay ascending among equal logits.
+fn sort(keys: &mut Vec<u64>, spare: &mut Vec<u64>) {
+    let is_by_token = keys.is_sorted_by_key(|key| *key as u32);
+    if keys.len() < MIN_RADIX || !is_by_token {
+        keys.sort_unstable();
+        return;
+    }
+    spare.clear();
+    spare.resize(keys.len(), 0);
+    for pass in 0..3 {
+        let digit = |key: u64| (key >> (32 + pass * DIGIT_BITS)) as usize & ((1 << DIGIT_BITS) - 1);
+        let mut starts = [0; 1 << DIGIT_BITS];
+        keys.iter().for_each(|key| starts[digit(*key)] += 1);
+        let mut start = 0;
+        for place in &mut starts {
+            start += std::mem::replace(place, start);
+        }
+        for &key in &*keys {
+            let place = &mut starts[digit(key)];
+            spare[*place] = key;
+            *place += 1;
+        }
+        std::mem::swap(keys, spare);
+    }
 }
 
 impl Candidates {
@@ -44,7 +78,7 @@ impl Candidates {
             self.keys.select_nth_unstable(params.top_k);
             self.keys.truncate(params.top_k);
         }
-        self.keys.sort_unstable();
+        sort(&mut self.keys, &mut self.spare);
         self.list.clear();
         let Some(&first) = self.keys.first() else {
             return;
@@ -148,5 +182,32 @@ impl Candidates {
     #[cfg(test)]
     pub(super) fn tokens(&self) -> Vec<u32> {
         self.list.iter().map(|candidate| candidate.token).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_vocabulary_is_sorted_as_a_small_one() {
+        let mut state = 7_u32;
+        for n in [MIN_RADIX - 1, MIN_RADIX, 20_000] {
+            let mut logit = |_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                match state >> 29 {
+                    0 => (state >> 20 & 3) as f32 - 1.5,
+                    1 => [f32::MIN, f32::MAX, -0.0, 0.0, 1e-40][(state >> 10) as usize % 5],
+                    _ => f32::from_bits(state & 0xbfff_ffff),
+                }
+            };
+            let logits: Vec<f32> = (0..n).map(&mut logit).collect();
+            let all = logits.iter().enumerate();
+            let mut keys: Vec<u64> = all.map(|(id, logit)| sort_key(id as u32, *logit)).collect();
+            let mut expected = keys.clone();
+            expected.sort_unstable();
+            sort(&mut keys, &mut Vec::new());
+            assert!(keys == expected, "{n} keys");
+        }
     }
 }
