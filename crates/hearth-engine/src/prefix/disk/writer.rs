@@ -37,9 +37,9 @@ pub(super) enum Order {
 pub(super) enum News {
     /// The SHA-256 of the model.
     Model(Key),
-    /// A page was written, or was there already.
+    /// A page was written.
     Stored,
-    /// A page was not written because another process kept the lock.
+    /// A page was not written: it is there already, or another process kept the lock.
     Skipped,
     /// Nothing is written any more.
     Off(String),
@@ -112,7 +112,7 @@ impl Writer {
             return Ok(News::Skipped);
         };
         if path.try_exists()? {
-            return Ok(News::Stored);
+            return Ok(News::Skipped);
         }
         let n_bytes = (HEADER_BYTES + body.len()) as u64;
         if !locked.reserve(n_bytes)? {

@@ -106,9 +106,9 @@ impl Rig {
     pub fn read(&mut self, tokens: &[u32]) -> usize {
         let mut table = self.store.find(&self.owner, tokens, &mut self.pool);
         for (index, &page) in table.iter().enumerate() {
-            let bytes = self.pool.page(page);
+            let (bytes, mark) = (self.pool.page(page), Self::mark(tokens, index));
             assert!(
-                bytes.iter().all(|byte| *byte == Self::mark(tokens, index)),
+                bytes.iter().all(|byte| *byte == mark),
                 "page {index} holds another's bytes"
             );
         }

@@ -1,0 +1,82 @@
+//! What a prefix costs after a restart: `cargo bench -p hearth-engine --bench prefix -- MODEL.gguf [TOKENS]`.
+//!
+//! An engine reads a prompt and shuts down; the next one, with the same folder, gets the same prompt. Printed is the time
+//! from handing it in to the first token, cold and restored, and the ratio. The files are in the page cache of the system, as
+//! they are after a restart of the program, not of the machine.
+
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use hearth_engine::{
+    Engine, EngineOptions, Job, JobEvent, Request,
+    prefix::{DiskOptions, PrefixOptions},
+};
+use hearth_gguf::Gguf;
+use hearth_kernels::{Kernels, Level};
+
+const N_ROUNDS: usize = 3;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1).filter(|a| !a.starts_with("--"));
+    let Some(path) = arguments.next() else {
+        println!("no model given: nothing to measure");
+        return;
+    };
+    let n_tokens = arguments
+        .next()
+        .map_or(4000, |n| n.parse().expect("a number of tokens"));
+    let folder = std::env::temp_dir().join(format!("hearth-bench-{}", std::process::id()));
+    println!("{path}, {n_tokens} tokens");
+    for round in 0..N_ROUNDS as u32 {
+        let (cold, n_cold, shut_down) = ask(&path, &folder, round, n_tokens);
+        let (warm, n_warm, _) = ask(&path, &folder, round, n_tokens);
+        println!(
+            "read {:.0} ms ({n_cold} cached), written within {:.0} ms of the end, restored {:.0} ms \
+             ({n_warm} cached): {:.2} %",
+            cold.as_secs_f64() * 1e3,
+            shut_down.as_secs_f64() * 1e3,
+            warm.as_secs_f64() * 1e3,
+            100.0 * warm.as_secs_f64() / cold.as_secs_f64()
+        );
+    }
+    std::fs::remove_dir_all(&folder).expect("the folder was made above");
+}
+
+/// A new engine's time to the first token, the tokens it found, and the time it took to end.
+fn ask(path: &str, folder: &Path, seed: u32, n_tokens: u32) -> (Duration, usize, Duration) {
+    let n_threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let kernels = Kernels::new(Level::best(), n_threads).expect("kernels");
+    let gguf = Arc::new(Gguf::open(Path::new(path)).expect("a GGUF file"));
+    let options = EngineOptions {
+        prefix: PrefixOptions {
+            disk: Some(DiskOptions::new(PathBuf::from(folder))),
+            ..PrefixOptions::default()
+        },
+        ..EngineOptions::default()
+    };
+    let engine = Engine::start(gguf, Arc::new(Mutex::new(kernels)), options).expect("an engine");
+    let n_vocab = engine.model().n_vocab() as u32;
+    let prompt = (0..n_tokens).map(|i| (seed * 7919 + i * 31) % n_vocab.min(50_000));
+    let request = Request {
+        max_tokens: Some(1),
+        ..Request::new(prompt.collect())
+    };
+    let start = Instant::now();
+    let mut events = engine.submit(Job::new(request)).expect("a place");
+    let mut first = None;
+    let n_cached = loop {
+        match events.blocking_next().expect("an end") {
+            JobEvent::Token { .. } => first = first.or(Some(start.elapsed())),
+            JobEvent::Done { statistics, .. } => break statistics.n_reused,
+            JobEvent::Failed(error) => panic!("{error}"),
+            _ => {}
+        }
+    };
+    let end = Instant::now();
+    engine.shut_down(Duration::from_secs(60));
+    (first.expect("a token"), n_cached, end.elapsed())
+}
