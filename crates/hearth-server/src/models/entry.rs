@@ -62,6 +62,14 @@ impl Entry {
             .is_some_and(|loaded| Arc::strong_count(loaded) > 1)
     }
 
+    /// Whether there is something to load.
+    pub(super) fn is_there(&self) -> bool {
+        match &self.file {
+            ModelFile::Path(path) => self.loaded().is_some() || path.exists(),
+            ModelFile::Builtin(_) => true,
+        }
+    }
+
     /// Facts of the file, read again when it has changed.
     pub(super) fn details(&self) -> Option<Details> {
         let modified = self.file.modified();

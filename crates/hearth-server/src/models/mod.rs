@@ -287,9 +287,11 @@ impl Models {
         }
         let known = |name: &str| {
             let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-            entries
+            let entry = entries
                 .get(name)
-                .or_else(|| entries.get(without_latest(name)))
+                .or_else(|| entries.get(without_latest(name)));
+            entry
+                .filter(|entry| entry.is_named || entry.is_there())
                 .cloned()
         };
         known(name)
