@@ -44,7 +44,7 @@ pub(super) struct ElementsCall {
     at: At,
     name: String,
     key: String,
-    kind: Kind,
+    kind: ValueKind,
     n_parameters: usize,
     /// A value that waits for its end.
     value: String,
@@ -63,7 +63,7 @@ impl ElementsCall {
             },
             name: String::new(),
             key: String::new(),
-            kind: Kind::Text,
+            kind: ValueKind::Text,
             n_parameters: 0,
             value: String::new(),
             held: String::new(),
@@ -140,11 +140,12 @@ impl ElementsCall {
 
     fn begin_value(&mut self, emitter: &mut Emitter) -> Step {
         let key = self.key.trim().trim_matches('"');
-        self.kind = Kind::of(&self.tools, &self.name, key);
+        let tool = self.tools.iter().find(|tool| tool.name == self.name);
+        self.kind = ValueKind::of(tool.and_then(|tool| tool.parameters.as_ref()), key);
         emitter.arguments(&Value::from(key).to_string());
         emitter.arguments(match self.kind {
-            Kind::Text => ": \"",
-            Kind::Json { .. } => ": ",
+            ValueKind::Text => ": \"",
+            ValueKind::Json { .. } => ": ",
         });
         self.go_to(At::ValueBegin)
     }
@@ -173,8 +174,8 @@ impl ElementsCall {
 
     fn push_value(&mut self, text: &str, emitter: &mut Emitter) {
         match self.kind {
-            Kind::Json { .. } => self.value.push_str(text),
-            Kind::Text => {
+            ValueKind::Json { .. } => self.value.push_str(text),
+            ValueKind::Text => {
                 let mut escaped = String::with_capacity(text.len());
                 text.chars().for_each(|c| push_escaped(c, &mut escaped));
                 emitter.arguments(&escaped);
@@ -186,8 +187,8 @@ impl ElementsCall {
         self.held.clear();
         let value = std::mem::take(&mut self.value);
         match self.kind {
-            Kind::Text => emitter.arguments("\""),
-            Kind::Json { may_be_text } => emitter.arguments(&json_of(&value, may_be_text)),
+            ValueKind::Text => emitter.arguments("\""),
+            ValueKind::Json { may_be_text } => emitter.arguments(&json_of(&value, may_be_text)),
         }
     }
 
@@ -245,7 +246,7 @@ impl Ending {
 
 /// How a parameter's text becomes a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub enum ValueKind {
     /// It is a string, whatever it looks like.
     Text,
     /// It is JSON. Text that is none becomes a string.
@@ -255,19 +256,18 @@ enum Kind {
     },
 }
 
-impl Kind {
-    /// By the schema of the tool; a parameter the schema does not know is JSON if it can be.
-    fn of(tools: &[OfferedTool], tool: &str, key: &str) -> Kind {
-        let tool = tools.iter().find(|offered| offered.name == tool);
-        let Some(schema) = tool.and_then(|tool| property(tool.parameters.as_ref()?, key)) else {
-            return Kind::Json { may_be_text: false };
+impl ValueKind {
+    /// By the schema of the tool's arguments; a parameter the schema does not know is JSON if it can be.
+    pub fn of(parameters: Option<&Value>, key: &str) -> ValueKind {
+        let Some(schema) = parameters.and_then(|parameters| property(parameters, key)) else {
+            return ValueKind::Json { may_be_text: false };
         };
         let mut types = Vec::new();
         collect_types(schema, &mut types, 0);
         let may_be_text = types.contains(&"string");
         match may_be_text && types.iter().all(|name| *name == "string") {
-            true => Kind::Text,
-            false => Kind::Json { may_be_text },
+            true => ValueKind::Text,
+            false => ValueKind::Json { may_be_text },
         }
     }
 }

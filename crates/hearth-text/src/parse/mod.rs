@@ -48,6 +48,7 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 
+pub use elements::ValueKind;
 pub use format::{AnswerFormat, ThinkingTags, ToolFormat};
 pub use parser::{AnswerParser, ParseOptions};
 pub use syntax::{ArgumentSyntax, CallSyntax, Trigger};
