@@ -27,6 +27,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod constraint;
 mod decoder;
 mod embed;
 mod engine;
@@ -48,8 +49,13 @@ mod task;
 mod thinking;
 mod worker;
 
+pub use constraint::{
+    AnswerGrammar, Constraint, ConstraintError, Grammar, Grammars, Thinking, ToolGrammarChoice,
+    ToolSpec,
+};
 pub use embed::EmbedEvents;
 pub use engine::{Engine, EngineOptions, EngineSnapshot};
+
 pub use error::{EngineError, RequestError};
 pub use generator::{Callback, Event, Generator, GeneratorOptions};
 pub use job::{
