@@ -100,7 +100,7 @@ impl App {
 
 /// All routes there are.
 pub fn routes() -> Routes {
-    crate::general::routes()
+    crate::general::routes().merge(crate::openai::routes())
 }
 
 /// The server as a service.

@@ -284,10 +284,22 @@ impl IntoResponse for ApiError {
 
 impl From<RequestError> for ApiError {
     fn from(error: RequestError) -> Self {
-        match error {
-            RequestError::PromptTooLong { n_prompt, n_ctx } => ApiError::too_long(n_prompt, n_ctx),
-            other => ApiError::invalid(None, other.to_string()),
-        }
+        let field = match &error {
+            RequestError::PromptTooLong { n_prompt, n_ctx } => {
+                return ApiError::too_long(*n_prompt, *n_ctx);
+            }
+            RequestError::Parameter { name, .. } => Some(name.replace(' ', "_")),
+            RequestError::Token { place, .. } if *place == "logit bias" => {
+                Some("logit_bias".into())
+            }
+            RequestError::DuplicateBias { .. } | RequestError::NothingToDraw { .. } => {
+                Some("logit_bias".into())
+            }
+            RequestError::EmptyStop { .. } => Some("stop".into()),
+            RequestError::EmptyPrompt => Some("prompt".into()),
+            _ => None,
+        };
+        ApiError::invalid(field.as_deref(), error.to_string())
     }
 }
 

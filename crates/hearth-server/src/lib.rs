@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod answer;
 pub mod app;
 pub mod auth;
 pub mod body;
@@ -21,5 +22,6 @@ pub mod listen;
 pub mod metrics;
 pub mod models;
 pub mod notice;
+pub mod openai;
 pub mod routes;
 pub mod sse;

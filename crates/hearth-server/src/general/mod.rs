@@ -1,6 +1,7 @@
 //! Routes of no dialect or of several: health, figures, the list of models, the table of routes, the front page, and
 //! the helpers that show how a text becomes tokens.
 
+mod helpers;
 mod models;
 mod openapi;
 
@@ -27,6 +28,17 @@ pub fn routes() -> Routes {
         .get("/openapi.json", "This table", openapi::document)
         .get("/v1/models", "The models", models::list)
         .get("/v1/models/{*id}", "One model", models::one)
+        .post("/tokenize", "Cuts a text into tokens", helpers::tokenize)
+        .post(
+            "/detokenize",
+            "Puts tokens together to a text",
+            helpers::detokenize,
+        )
+        .post(
+            "/apply-template",
+            "Renders a conversation",
+            helpers::apply_template,
+        )
 }
 
 async fn health(State(app): State<App>) -> Response {

@@ -10,7 +10,6 @@ mod embeddings;
 mod format;
 mod messages;
 mod pieces;
-pub mod responses;
 mod tools;
 
 pub(crate) use chat::chat_of;
@@ -22,23 +21,22 @@ pub fn routes() -> Routes {
     Routes::new()
         .post(
             "/v1/chat/completions",
-            "answers a conversation",
+            "Answers a conversation",
             chat::complete,
         )
         .post(
             "/v1/chat/completions/input_tokens",
-            "counts the tokens of a conversation",
+            "Counts the tokens of a conversation",
             chat::count,
         )
         .post(
             "/v1/completions",
-            "continues plain text",
+            "Continues plain text",
             completions::complete,
         )
         .post(
             "/v1/embeddings",
-            "turns texts into vectors",
+            "Turns texts into vectors",
             embeddings::embed,
         )
-        .merge(responses::routes())
 }

@@ -1,0 +1,6 @@
+//! OpenAI's dialect as its clients see it: a whole server in this process, on tiny models.
+
+mod chat;
+mod client;
+mod completions;
+mod talk;
