@@ -245,6 +245,8 @@ fn normal_path(path: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use tower::ServiceExt;
+
     use super::*;
 
     #[test]
@@ -277,5 +279,57 @@ mod tests {
         let mut uri: Uri = "http://localhost:1/v1//messages?beta=true".parse().unwrap();
         normalise(&mut uri);
         assert_eq!(uri.to_string(), "http://localhost:1/v1/messages?beta=true");
+    }
+
+    async fn breaks() -> String {
+        panic!("on purpose")
+    }
+
+    async fn hides() -> Response {
+        (StatusCode::BAD_GATEWAY, "a secret of the inside").into_response()
+    }
+
+    fn app() -> App {
+        let settings = crate::models::ModelSettings {
+            store: None,
+            engine: hearth_engine::EngineOptions::default(),
+            ttl: None,
+            memory_bytes: None,
+            max_name_bytes: 256,
+        };
+        let level = hearth_kernels::Level::best();
+        let kernels = hearth_kernels::Kernels::new(level, std::num::NonZeroUsize::MIN).unwrap();
+        let metrics = Arc::new(Metrics::default());
+        let models = Models::new(Vec::new(), settings, kernels, metrics.clone());
+        App::new(
+            models,
+            Limits::default(),
+            Keys::default(),
+            Access::default(),
+            metrics,
+        )
+    }
+
+    #[tokio::test]
+    async fn faults_of_ours_are_told_in_the_dialect_and_without_detail() {
+        let routes =
+            Routes::new()
+                .get("/v1/messages", "panics", breaks)
+                .get("/api/tags", "fails", hides);
+        let router = assemble(app(), routes);
+        for (path, key) in [("/v1/messages", "request_id"), ("/api/tags", "error")] {
+            let request = Request::builder().uri(path).header("host", "localhost");
+            let request = request.body(axum::body::Body::empty()).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), 500, "{path}");
+            let body = axum::body::to_bytes(response.into_body(), 1 << 16)
+                .await
+                .unwrap();
+            let text = String::from_utf8(body.to_vec()).unwrap();
+            assert!(
+                text.contains(key) && !text.contains("secret") && !text.contains("purpose"),
+                "{text}"
+            );
+        }
     }
 }

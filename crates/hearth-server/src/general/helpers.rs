@@ -109,9 +109,7 @@ pub async fn apply_template(
     fields.finish(&mut notices);
     notices.check()?;
     let tokens = answer::tokens(&app, &Prompt::Chat(chat), &loaded.name).await?;
-    let tokenizer = loaded.engine.tokenizer();
-    let pieces = tokens.iter().filter_map(|token| tokenizer.piece(*token));
-    let bytes: Vec<u8> = pieces.flatten().copied().collect();
+    let bytes = joined(loaded.engine.tokenizer(), &tokens);
     let mut response = Json(json!({"prompt": String::from_utf8_lossy(&bytes)})).into_response();
     notices.apply(&mut response);
     Ok(response)
