@@ -106,7 +106,7 @@ pub struct EngineSnapshot {
 pub(crate) struct Place(Arc<AtomicUsize>);
 
 impl Place {
-    fn take(n_waiting: &Arc<AtomicUsize>, limit: usize) -> Result<Place, SubmitError> {
+    pub(crate) fn take(n_waiting: &Arc<AtomicUsize>, limit: usize) -> Result<Place, SubmitError> {
         let place = Place(n_waiting.clone());
         let n_waiting = n_waiting.fetch_add(1, Ordering::Relaxed);
         if n_waiting < limit {

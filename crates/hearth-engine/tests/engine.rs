@@ -9,7 +9,7 @@ use hearth_engine::{
     Engine, EngineError, EngineOptions, Job, Owner, Priority, Request, SamplingParams, Speculate,
     ThinkingBudget,
 };
-use hearth_gguf::TensorType;
+use hearth_gguf::{Gguf, TensorType};
 use hearth_testing::{TinyModel, tiny_model::N_VOCAB};
 
 /// The same numbers on every run.
@@ -86,7 +86,7 @@ fn together_is_as_alone() {
             let engine = engine_of(&model, options);
             assert_eq!(engine.n_ctx(), 512);
             let mut numbers = Numbers(index as u64 + 7 * n_pages);
-            let jobs: Vec<Job> = (0..40).map(|_| any_job(&mut numbers, 300)).collect();
+            let jobs: Vec<Job> = (0..30).map(|_| any_job(&mut numbers, 300)).collect();
             let all: Vec<_> = jobs
                 .iter()
                 .map(|job| engine.submit(job.clone()).unwrap())
@@ -294,4 +294,55 @@ fn vectors_do_not_depend_on_how_texts_are_read() {
     assert_ne!(expected[5], expected[6]);
     assert_eq!(vectors(7, 8), expected);
     assert_eq!(vectors(64, 9), expected);
+}
+
+/// A model with a token whose embedding is not a number.
+fn poisoned(token: usize) -> (TinyModel, Vec<u8>) {
+    let model = TinyModel::new("llama", TensorType::F32);
+    let mut file = model.build();
+    let table = Gguf::from_vec(file.clone()).unwrap();
+    let table = table
+        .tensors()
+        .iter()
+        .find(|tensor| tensor.name == "token_embd.weight");
+    let row_bytes = 4 * model.n_embd as usize;
+    let start = table.unwrap().offset() as usize + token * row_bytes;
+    for value in file[start..start + row_bytes].chunks_exact_mut(4) {
+        value.copy_from_slice(&f32::NAN.to_le_bytes());
+    }
+    (model, file)
+}
+
+#[test]
+fn scores_that_are_no_numbers_end_one_job_only() {
+    let (model, file) = poisoned(77);
+    let gguf = Arc::new(Gguf::from_vec(file).unwrap());
+    let kernels = Arc::new(Mutex::new(kernels()));
+    let engine = Engine::start(gguf, kernels, EngineOptions::default()).unwrap();
+    let good: Vec<Job> = (0..3)
+        .map(|seed| {
+            let harmless = prompt(40, seed).into_iter().filter(|token| *token != 77);
+            let mut request = sampled(&harmless.collect::<Vec<_>>(), 30, 1);
+            request.sampling.logit_bias = vec![(77, f32::NEG_INFINITY)];
+            Job::new(request)
+        })
+        .collect();
+    let mut bad = good[0].clone();
+    bad.request.prompt.truncate(20);
+    bad.request.prompt.extend([77, 5]);
+    let mut all: Vec<_> = good
+        .iter()
+        .map(|job| engine.submit(job.clone()).unwrap())
+        .collect();
+    all.insert(1, engine.submit(bad).unwrap());
+    let error = see(all.remove(1)).outcome.unwrap_err().to_string();
+    assert!(error.contains("the logits at position 21"), "{error}");
+    let mut alone = Alone::new(&model, None);
+    for (job, events) in good.iter().zip(all) {
+        assert_eq!(see(events).outcome.unwrap(), alone.run(job));
+    }
+    let mut vectors = engine.embed(Owner::default(), vec![vec![5, 77]]).unwrap();
+    let error = vectors.blocking_next().unwrap().unwrap_err().to_string();
+    assert!(error.contains("the hidden state at position 1"), "{error}");
+    assert_eq!(at_rest(&engine).n_pages_used, 0);
 }

@@ -351,3 +351,6 @@ impl Memory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
