@@ -20,6 +20,7 @@ use hearth_text::Tokenizer;
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::{
+    constraint::Grammars,
     embed::{EmbedEvents, check_inputs},
     error::EngineError,
     job::{Job, JobEvents, Owner, SubmitError},
@@ -89,6 +90,10 @@ pub struct EngineSnapshot {
     pub n_cached: u64,
     /// Tokens drawn.
     pub n_written: u64,
+    /// Pages that were read from files.
+    pub n_pages_restored: u64,
+    /// Pages that were written to files.
+    pub n_pages_saved: u64,
     /// Jobs whose pages were taken away for a while.
     pub n_preempted: u64,
     /// Jobs that joined one that ran already.
@@ -140,6 +145,7 @@ pub struct Engine {
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
     model: Arc<Model>,
     tokenizer: Arc<Tokenizer>,
+    grammars: Arc<Grammars>,
     n_ctx: usize,
     max_queue: usize,
 }
@@ -169,6 +175,7 @@ impl Engine {
         let tokenizer = Arc::new(Tokenizer::from_metadata(gguf.metadata())?);
         let shared = Arc::new(Shared::default());
         let setup = Setup::new(gguf, kernels, &options, tokenizer.clone(), shared.clone())?;
+        let grammars = Arc::new(Grammars::new(&tokenizer));
         let (model, n_ctx) = (setup.model().clone(), setup.n_ctx());
         // Room for what the queue may hold, for jobs that join others, and for the order to end.
         let (commands, receiver) = mpsc::sync_channel(options.max_queue + 16);
@@ -182,6 +189,7 @@ impl Engine {
             thread: Arc::new(Mutex::new(Some(thread))),
             model,
             tokenizer,
+            grammars,
             n_ctx,
             max_queue: options.max_queue,
         })
@@ -252,6 +260,11 @@ impl Engine {
     /// Its tokenizer.
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer
+    }
+
+    /// Makes constraints for its vocabulary.
+    pub fn grammars(&self) -> &Arc<Grammars> {
+        &self.grammars
     }
 
     /// Positions that a prompt and its answer may have together.

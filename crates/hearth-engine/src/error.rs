@@ -4,6 +4,8 @@ use hearth_gguf::GgufError;
 use hearth_model::{ModelError, PoolError, StepError};
 use hearth_text::TextError;
 
+use crate::constraint::ConstraintError;
+
 /// Why a request cannot be run: it is the caller's to change.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -128,6 +130,9 @@ pub enum EngineError {
     /// A step failed.
     #[error(transparent)]
     Step(#[from] StepError),
+    /// What the answer must look like could not be enforced.
+    #[error(transparent)]
+    Constraint(#[from] ConstraintError),
     /// A value of the file has the wrong type.
     #[error(transparent)]
     Gguf(#[from] GgufError),

@@ -12,6 +12,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use crate::{
+    constraint::Constraint,
     error::{EngineError, RequestError},
     request::{FinishReason, Request},
     stats::Statistics,
@@ -68,6 +69,8 @@ pub struct Job {
     pub owner: Owner,
     /// How urgent it is.
     pub priority: Priority,
+    /// What the answer must look like.
+    pub constraint: Option<Constraint>,
     /// Log-probabilities of the tokens drawn, with so many of the best beside each.
     pub n_logprobs: Option<usize>,
     /// The same for the tokens of the prompt.
@@ -85,6 +88,7 @@ impl Job {
             request,
             owner: Owner::default(),
             priority: Priority::default(),
+            constraint: None,
             n_logprobs: None,
             n_prompt_logprobs: None,
             thinking_budget: None,

@@ -69,6 +69,11 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// A token that would end the text.
+    pub(crate) fn end_of_generation(&self) -> Option<u32> {
+        self.tokenizer.end_of_generation().first().copied()
+    }
+
     /// The text so far, what is held back excluded.
     pub(crate) fn text(&self) -> &str {
         &self.text

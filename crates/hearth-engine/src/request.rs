@@ -122,7 +122,7 @@ impl Request {
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {
-    /// The model drew a token that ends its text.
+    /// The model drew a token that ends its text, or had no tokens left to draw it and could have drawn nothing else.
     EndOfGeneration {
         /// That token; it is not part of the answer.
         token: u32,

@@ -11,6 +11,7 @@ use hearth_model::{Logits, PagePool, Sequence};
 use hearth_text::Tokenizer;
 
 use crate::{
+    constraint::Constraint,
     engine::Place,
     error::EngineError,
     generator::Event,
@@ -32,6 +33,7 @@ const MAX_LOGPROB_ROWS: usize = 64;
 /// Working memory of what is done with a row of logits; one for all tasks.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
+    masked: Vec<f32>,
     sampler: sampler::Scratch,
     logprobs: logprobs::Scratch,
 }
@@ -102,7 +104,7 @@ impl<'t> Task<'t> {
         let n_vocab = context.tokenizer.n_vocab();
         let sampler = Sampler::new(request.sampling.clone(), n_vocab, n_prompt, request.choice)?;
         let n_wanted = request.max_tokens.unwrap_or(usize::MAX);
-        let may_guess = request.speculate != Speculate::Off;
+        let may_guess = request.speculate != Speculate::Off && job.constraint.is_none();
         Ok(Task {
             pages: Sequence::new(),
             history: request.prompt.clone(),
@@ -164,6 +166,10 @@ impl<'t> Task<'t> {
             && own.n_prompt_logprobs == job.n_prompt_logprobs
             && own.thinking_budget == job.thinking_budget
             && own.request == job.request
+            && match (&own.constraint, &job.constraint) {
+                (Some(own), Some(other)) => own.has_grammar_of(other),
+                (own, other) => own.is_none() && other.is_none(),
+            }
     }
 
     /// What it needs now, if it had `n_found` more pages.
@@ -402,18 +408,42 @@ impl<'t> Task<'t> {
         self.history.push(token);
         Ok(match self.history.len() < self.n_end {
             true => flow,
-            false => ControlFlow::Break(FinishReason::Length),
+            false => ControlFlow::Break(self.reason_at_limit()),
         })
+    }
+
+    /// Why an answer ends that has all tokens it may have: not for want of more, if its form allows nothing but the end.
+    fn reason_at_limit(&self) -> FinishReason {
+        let constraint = self.job.constraint.as_ref();
+        let end = self.output.end_of_generation();
+        match end.filter(|_| constraint.is_some_and(Constraint::must_end)) {
+            Some(token) => FinishReason::EndOfGeneration { token },
+            None => FinishReason::Length,
+        }
     }
 
     fn next_token(&mut self, logits: &[f32], scratch: &mut Scratch) -> Result<u32, EngineError> {
         let forced = self.thinking.as_ref().and_then(ThinkingWatch::forced);
-        match forced {
-            Some(token) => Ok(token),
-            None => Ok(self
-                .sampler
-                .draw_with(&mut scratch.sampler, logits, &self.history)?),
-        }
+        let Scratch {
+            masked, sampler, ..
+        } = scratch;
+        let Some(constraint) = &mut self.job.constraint else {
+            return match forced {
+                Some(token) => Ok(token),
+                None => Ok(self.sampler.draw_with(sampler, logits, &self.history)?),
+            };
+        };
+        let token = match forced {
+            Some(token) => token,
+            None => {
+                masked.clear();
+                masked.extend_from_slice(logits);
+                constraint.apply(masked)?;
+                self.sampler.draw_with(sampler, masked, &self.history)?
+            }
+        };
+        constraint.take(token)?;
+        Ok(token)
     }
 
     /// Forgets what was stored beyond the tokens of the history that are known to be read: wrong guesses, and a

@@ -75,6 +75,7 @@ impl Grammars {
             newlines: Vec::new(),
             objects: Vec::new(),
             notices: compiled.notices,
+            grammar: grammar.clone(),
         };
         plan.list_tokens();
         Ok(Constraint::new(plan))

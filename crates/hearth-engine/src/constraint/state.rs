@@ -30,6 +30,8 @@ pub(super) struct Plan {
     /// Tokens whose first character that is no blank is `{`, when a call may begin so.
     pub objects: Vec<u32>,
     pub notices: Vec<String>,
+    /// What all of it was made from.
+    pub grammar: super::Grammar,
 }
 
 /// The part after the thought.
@@ -196,6 +198,11 @@ impl Constraint {
     /// What could not be enforced although it was not asked for strictly, for the client to know.
     pub fn notices(&self) -> &[String] {
         &self.plan.notices
+    }
+
+    /// Whether both hold an answer to the same form.
+    pub(crate) fn has_grammar_of(&self, other: &Constraint) -> bool {
+        Arc::ptr_eq(&self.plan, &other.plan) || self.plan.grammar == other.plan.grammar
     }
 
     /// Sets the logits of tokens that may not come next to minus infinity.

@@ -314,7 +314,10 @@ impl<'t> Worker<'t> {
         let memory = &self.setup.memory;
         let n_pages = memory.pool.n_pages();
         let n_pages_cached = memory.store.n_evictable(&memory.pool);
+        let stored = memory.store.statistics();
         let counts = EngineSnapshot {
+            n_pages_restored: stored.n_read,
+            n_pages_saved: stored.n_written,
             n_running: self.scheduler.n_running(),
             n_waiting: self.scheduler.n_waiting(),
             n_pages,
