@@ -2,30 +2,45 @@
 
 use std::sync::Arc;
 
+use hearth_engine::constraint::{
+    AnswerGrammar, Constraint, Grammar, Thinking, ToolGrammarChoice, ToolSpec,
+};
 use hearth_text::parse::{AnswerFormat, OfferedTool, ToolFormat};
 
 use serde_json::Value;
 
+use super::prompt::ReadyPrompt;
 use crate::{
     error::ApiError,
     exchange::{Ask, Chat, Format, Prompt, Tool, ToolChoice},
     limits::Limits,
+    models::Loaded,
 };
 
-/// Refuses what binds an answer: the engine has no grammars yet.
+/// The grammar of an answer, ready to use; may take a while.
 ///
 /// # Errors
 ///
-/// The request binds the answer.
-pub(super) fn check_unbound(ask: &Ask) -> Result<(), ApiError> {
-    let is_forced = matches!(&ask.prompt, Prompt::Chat(chat) if is_forced(&chat.tool_choice));
-    if is_forced || ask.format != Format::Text {
-        return Err(ApiError::invalid(
-            None,
-            "answers cannot be bound to a form yet: leave response_format and a forced tool_choice out",
-        ));
-    }
-    Ok(())
+/// The format or a tool's schema cannot be enforced; the message says what in it.
+pub(super) fn constraint(
+    loaded: &Loaded,
+    ask: &Ask,
+    prompt: &ReadyPrompt,
+    format: &AnswerFormat,
+) -> Result<Option<Constraint>, ApiError> {
+    let Some((field, answer)) = answer_grammar(ask, format)? else {
+        return Ok(None);
+    };
+    let grammar = Grammar {
+        thinking: thinking(format, prompt),
+        answer,
+    };
+    loaded
+        .engine
+        .grammars()
+        .compile(&grammar)
+        .map(Some)
+        .map_err(|error| ApiError::invalid(field, error.to_string()))
 }
 
 /// How this model's answers to this request read: a forced call needs a form even where the template shows none.
@@ -103,6 +118,30 @@ fn depth(value: &Value) -> usize {
     }
 }
 
+/// The grammar, and the field of the request it comes from.
+fn answer_grammar(
+    ask: &Ask,
+    format: &AnswerFormat,
+) -> Result<Option<(&'static str, AnswerGrammar)>, ApiError> {
+    if let Prompt::Chat(chat) = &ask.prompt {
+        if ask.format != Format::Text && offers_tools(chat) && !is_forced(&chat.tool_choice) {
+            return Err(ApiError::invalid(
+                "response_format",
+                "a response format and tools cannot both bind one answer; set tool_choice to \"none\" or leave the format out",
+            ));
+        }
+        if let Some(tools) = format.tools.filter(|_| offers_tools(chat)) {
+            return Ok(Some(("tools", tool_grammar(chat, tools))));
+        }
+    }
+    Ok(format_grammar(&ask.format).map(|grammar| ("response_format", grammar)))
+}
+
+/// Whether the model may call anything.
+fn offers_tools(chat: &Chat) -> bool {
+    !chat.tools.is_empty() && chat.tool_choice != ToolChoice::None
+}
+
 /// The tools whose calls are read from the answer.
 pub(super) fn offered_tools(chat: &Chat) -> Arc<[OfferedTool]> {
     let allowed = allowed_tools(chat).into_iter();
@@ -121,4 +160,44 @@ fn allowed_tools(chat: &Chat) -> Vec<&Tool> {
         ToolChoice::AutoOf(names) | ToolChoice::RequiredOf(names) => names.contains(&tool.name),
     };
     chat.tools.iter().filter(is_allowed).collect()
+}
+
+fn tool_grammar(chat: &Chat, format: ToolFormat) -> AnswerGrammar {
+    let spec = |tool: &Tool| ToolSpec {
+        name: tool.name.clone(),
+        schema: tool.parameters.clone(),
+        is_strict: tool.is_strict,
+    };
+    AnswerGrammar::Tools {
+        format,
+        tools: allowed_tools(chat).into_iter().map(spec).collect(),
+        choice: if is_forced(&chat.tool_choice) {
+            ToolGrammarChoice::Required
+        } else {
+            ToolGrammarChoice::Auto
+        },
+        is_parallel: chat.is_parallel,
+    }
+}
+
+fn format_grammar(format: &Format) -> Option<AnswerGrammar> {
+    Some(match format {
+        Format::Text => return None,
+        Format::JsonObject => AnswerGrammar::JsonObject,
+        Format::JsonSchema(schema) => AnswerGrammar::JsonSchema(schema.clone()),
+        Format::Regex(pattern) => AnswerGrammar::Regex(pattern.clone()),
+        Format::Lark(text) => AnswerGrammar::Lark(text.clone()),
+        Format::Gbnf(text) => AnswerGrammar::Gbnf(text.clone()),
+        Format::Choice(texts) => AnswerGrammar::Choice(texts.clone()),
+    })
+}
+
+/// The block of thinking that may come before the answer.
+fn thinking(format: &AnswerFormat, prompt: &ReadyPrompt) -> Option<Thinking> {
+    let tags = format.thinking.as_ref()?;
+    (prompt.is_thinking_open || prompt.may_think).then(|| Thinking {
+        open: tags.open.clone(),
+        close: tags.close.clone(),
+        is_open: prompt.is_thinking_open,
+    })
 }

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hearth_engine::{Job, Priority, Request, Speculate, ThinkingBudget};
+use hearth_engine::{Job, Priority, Request, Speculate, ThinkingBudget, constraint::Constraint};
 use hearth_text::{
     Encode, Tokenizer,
     parse::{AnswerFormat, AnswerParser, ParseOptions, ThinkingTags},
@@ -47,6 +47,7 @@ pub struct Prepared {
     ask: Ask,
     prompt: ReadyPrompt,
     format: AnswerFormat,
+    constraint: Option<Constraint>,
     metrics: Arc<Metrics>,
     began: Instant,
     load: Duration,
@@ -107,6 +108,9 @@ pub async fn prepare(app: &App, ask: Ask, notices: &mut Notices) -> Result<Prepa
     for field in prepared.prompt.ignored.drain(..) {
         notices.ignored(field);
     }
+    for notice in prepared.constraint.iter().flat_map(Constraint::notices) {
+        notices.note(notice.as_str());
+    }
     notices.check()?;
     Ok(prepared)
 }
@@ -130,12 +134,13 @@ impl Prepared {
         grammar::check_sizes(&ask, limits)?;
         let prompt = prompt::ready(&loaded, &ask.prompt)?;
         let format = grammar::answer_format(&loaded.format, &ask);
-        grammar::check_unbound(&ask)?;
+        let constraint = grammar::constraint(&loaded, &ask, &prompt, &format)?;
         let mut prepared = Prepared {
             loaded,
             ask,
             prompt,
             format,
+            constraint,
             metrics,
             began,
             load,
@@ -203,6 +208,7 @@ impl Prepared {
             } else {
                 who.priority
             },
+            constraint: self.constraint.clone(),
             n_logprobs: self.ask.n_logprobs,
             n_prompt_logprobs: self.ask.n_prompt_logprobs.filter(|_| choice == 0),
             thinking_budget: self.thinking_budget(),
