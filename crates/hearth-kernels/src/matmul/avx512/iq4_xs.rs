@@ -77,24 +77,15 @@ unsafe fn unpack(from: *const u8, row_bytes: usize, panel: &mut Panel256) {
     // SAFETY: the first 16 bytes of each block.
     let [head, low, ..] = unsafe { transpose_16x16(from, row_bytes) };
     store_ps(&mut panel.d, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(head)));
-    let scales: [__m512i; 8] = std::array::from_fn(|j| {
+    for (j, to) in panel.scales.iter_mut().enumerate() {
         let low = _mm512_srlv_epi32(low, _mm512_set1_epi32(4 * j as i32));
         // The scale's two high bits are 16 + 2j and the next one: to bits 4 and 5.
         let high = _mm512_srlv_epi32(head, _mm512_set1_epi32(12 + 2 * j as i32));
         let low = _mm512_and_si512(low, _mm512_set1_epi32(15));
         let scale = or_masked(low, high, _mm512_set1_epi32(0x30));
-        _mm512_sub_epi32(scale, _mm512_set1_epi32(32))
-    });
-    for j in 0..8 {
-        store(&mut panel.scales[j], scales[j]);
-    }
-    for p in 0..4 {
-        let pair = _mm512_mask_blend_epi16(
-            0xaaaa_aaaa,
-            scales[2 * p + 1],
-            _mm512_slli_epi32::<16>(scales[2 * p]),
-        );
-        store(&mut panel.mins[p], pair);
+        let scale = _mm512_sub_epi32(scale, _mm512_set1_epi32(32));
+        let times256 = _mm512_slli_epi32::<24>(scale);
+        store(to, or_masked(times256, scale, _mm512_set1_epi32(0xffff)));
     }
     let (values, low4) = (lookup(&const { table(128) }), _mm512_set1_epi8(15));
     for (j, w) in panel.w.as_chunks_mut::<8>().0.iter_mut().enumerate() {

@@ -15,9 +15,9 @@ pub(super) struct Panel256 {
     /// Weights, unsigned: line i has columns 4i..4i+4 of every row.
     pub w: [[u8; 64]; 64],
     /// Scales as 16-bit pairs: the later sub-block in the low half. Four lines for sub-blocks of 32, eight for 16. For
-    /// [`tile_wide`] eight lines of 32-bit scales.
+    /// [`tile_wide`] eight lines, each scale beside 256 times itself, which is in the high half.
     pub scales: [[i16; 32]; 8],
-    /// Minimums as 16-bit pairs in the same order. For [`tile_wide`] the scales so, four lines.
+    /// Minimums as 16-bit pairs in the same order.
     pub mins: [[i16; 32]; 8],
     pub d: [f32; 16],
     pub dmin: [f32; 16],
@@ -237,8 +237,22 @@ pub(super) unsafe fn tile_of_16<
     }
 }
 
-/// Sub-blocks of 32 with signed scales and weights offset by 128, whose sums fit no 16 bits. What the offset adds is taken off at
-/// the end; before that the sums may wrap.
+/// Makes of each 32-bit lane its lowest byte, in the low half, and the two bytes above it.
+const SPLIT: [u8; 64] = {
+    let mut order = [0x80; 64];
+    let mut at = 0;
+    while at < 64 {
+        order[at] = at as u8 % 16;
+        order[at + 2] = order[at] + 1;
+        order[at + 3] = order[at] + 2;
+        at += 4;
+    }
+    order
+};
+
+/// Sub-blocks of 32 with signed scales and weights offset by 128, whose sums fit no 16 bits. Times 2^e they fit 24, since
+/// 127 · 127 · 32 · 16 is below 2^23: a byte and a signed word, which one `vpdpwssd` multiplies with the scale and 256 times the
+/// scale. A 32-bit product would take two slots, and one more to be added.
 ///
 /// # Safety
 /// As for [`tile_of_32`].
@@ -250,20 +264,35 @@ pub(super) unsafe fn tile_wide<const G: usize, const N: usize>(
     stride: usize,
 ) {
     let acts: &[A256Block; N] = acts.try_into().expect("N tokens");
-    let zero = [[_mm512_setzero_si512(); N]; G];
-    let mut isum = zero;
+    let (zero, split) = (_mm512_setzero_si512(), load(&SPLIT));
+    // What the offset will have added, taken off first.
+    let mut starts = [[0i32; 8]; N];
+    for t in 0..N {
+        for j in 0..8 {
+            starts[t][j] = -128 * i32::from(acts[t].sum32[j]);
+        }
+    }
+    let mut isum = [[zero; N]; G];
     for u in 0..4 {
-        let (mut a, mut b) = (zero, zero);
+        let (mut a, mut b) = ([[zero; N]; G], [[zero; N]; G]);
+        for (dots, j) in [(&mut a, 2 * u), (&mut b, 2 * u + 1)] {
+            for t in 0..N {
+                let start = _mm512_set1_epi32(starts[t][j]);
+                for g in 0..G {
+                    dots[g][t] = start;
+                }
+            }
+        }
         add_dots::<G, N, 8>(&mut a, &mut b, panels, acts, u * 16);
         for (dots, j) in [(a, 2 * u), (b, 2 * u + 1)] {
             for t in 0..N {
                 let e = _mm512_set1_epi32(acts[t].twin_e[j]);
                 for g in 0..G {
                     // This shift takes its count modulo 32, and so does not mind the exponent's twin in the upper half.
+                    let dot = _mm512_shldv_epi32(dots[g][t], zero, e);
+                    let parts = _mm512_shuffle_epi8(dot, split);
                     let scales = load(&panels[g].scales[j]);
-                    let scales = _mm512_shldv_epi32(scales, _mm512_setzero_si512(), e);
-                    let product = _mm512_mullo_epi32(dots[g][t], scales);
-                    isum[g][t] = _mm512_add_epi32(isum[g][t], product);
+                    isum[g][t] = _mm512_dpwssd_epi32(isum[g][t], parts, scales);
                 }
             }
         }
@@ -271,9 +300,7 @@ pub(super) unsafe fn tile_wide<const G: usize, const N: usize>(
     for g in 0..G {
         let d = load_ps(&panels[g].d);
         for t in 0..N {
-            let offset = _mm512_slli_epi32::<7>(sum_of_32(&panels[g].mins, &acts[t]));
-            let sum = _mm512_sub_epi32(isum[g][t], offset);
-            let term = _mm512_mul_ps(d, _mm512_cvtepi32_ps(sum));
+            let term = _mm512_mul_ps(d, _mm512_cvtepi32_ps(isum[g][t]));
             // SAFETY: the caller's promise.
             unsafe { accumulate(sums.add(t * stride + g * 16), acts[t].base, term) };
         }
