@@ -59,7 +59,7 @@ trait KvKind {
 /// Queries of a step, prepared: `[..][queries]`, so that what is broadcast together lies side by side.
 #[derive(Debug, Default)]
 struct QueryScratch {
-    /// Per dimension the element; with 8-bit keys per block its step.
+    /// Per 16 dimensions the elements; with 8-bit keys per block its step.
     floats: Vec<f32>,
     /// With 8-bit keys: per four dimensions the four elements, then per block their sum.
     bytes: Vec<i32>,
@@ -99,8 +99,9 @@ impl TileScratch {
             bytes,
             sums,
         } = &mut self.queries;
-        if floats.len() < head_dim * TILE {
-            floats.resize(head_dim * TILE, 0.0);
+        let n_floats = head_dim.next_multiple_of(LANES) * TILE;
+        if floats.len() < n_floats {
+            floats.resize(n_floats, 0.0);
             bytes.resize(head_dim.div_ceil(4) * TILE, 0);
             sums.resize(head_dim.div_ceil(page::Q8_BLOCK) * TILE, 0);
         }
@@ -375,9 +376,19 @@ fn exponentials<S: Lanes>(
     }
     let mut lanes = [0.0; LANES];
     s.store(maxima, &mut lanes);
-    let max = lanes
-        .iter()
-        .fold(f32::NEG_INFINITY, |max, x| if *x > max { *x } else { max });
+    // By halves: the largest of all whatever the order, and no NaN is among them.
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] = if lanes[i + half] > lanes[i] {
+                lanes[i + half]
+            } else {
+                lanes[i]
+            };
+        }
+        half /= 2;
+    }
+    let max = lanes[0];
     let shift = s.splat(max);
     let mut sums = s.splat(0.0);
     for x in scores {

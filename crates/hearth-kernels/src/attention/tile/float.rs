@@ -1,7 +1,7 @@
 //! Keys and values that are floats: fused multiply-adds over dimensions, then over positions.
 //!
-//! Queries see different positions only at the two ends of a tile's range: there each is treated alone, between them all
-//! together, and every chain stays in the order of positions.
+//! Queries see different positions only at the two ends of a tile's range: there each is asked whether it sees one, between them
+//! none is. Every chain stays in the order of positions.
 
 #![allow(
     clippy::needless_range_loop,
@@ -22,9 +22,9 @@ pub(super) struct Floats<K>(PhantomData<K>);
 impl<K: Stored> KvKind for Floats<K> {
     #[inline(always)]
     fn pack<const NQ: usize>(to: &mut QueryScratch, i: usize, query: &[f32]) {
-        let packed = to.floats.as_chunks_mut::<NQ>().0;
-        for (to, x) in packed.iter_mut().zip(query) {
-            to[i] = *x;
+        let packed = to.floats.as_chunks_mut::<LANES>().0.as_chunks_mut::<NQ>().0;
+        for (to, x) in packed.iter_mut().zip(query.chunks(LANES)) {
+            to[i][..x.len()].copy_from_slice(x);
         }
     }
 
@@ -37,7 +37,7 @@ impl<K: Stored> KvKind for Floats<K> {
         queries: &QueryScratch,
         scores: &mut [Scores; NQ],
     ) {
-        let queries = &queries.floats.as_chunks::<NQ>().0[..keys.inputs.place.head_dim];
+        let queries = queries.floats.as_chunks::<LANES>().0.as_chunks::<NQ>().0;
         score_groups::<S, K, NQ>(s, keys, base, groups, queries, scores);
     }
 
@@ -55,6 +55,9 @@ impl<K: Stored> KvKind for Floats<K> {
     }
 }
 
+/// Sixteen dimensions of each query of a step.
+type Queries<const NQ: usize> = [[f32; LANES]; NQ];
+
 /// Scores of the 16-position groups in `groups`, which may lie in several pages.
 #[inline(always)]
 fn score_groups<S: Lanes, K: Stored, const NQ: usize>(
@@ -62,26 +65,27 @@ fn score_groups<S: Lanes, K: Stored, const NQ: usize>(
     keys: &Keys<'_>,
     base: usize,
     groups: Range<usize>,
-    queries: &[[f32; NQ]],
+    queries: &[Queries<NQ>],
     scores: &mut [Scores; NQ],
 ) {
     const PER_PAGE: usize = PAGE_POSITIONS / LANES;
+    let head_dim = keys.inputs.place.head_dim;
     let mut group = groups.start;
     while group < groups.end {
         let page = K::blocks(keys.keys(base + group * LANES));
         let page_end = (group / PER_PAGE + 1) * PER_PAGE;
         let end = groups.end.min(page_end);
         while group < end {
-            let blocks = &page[group % PER_PAGE * queries.len()..];
+            let blocks = &page[group % PER_PAGE * head_dim..][..(end - group) * head_dim];
             // As many groups as there are registers: each broadcast of a query serves them all.
             if NQ * 4 <= S::ACCUMULATORS && end - group >= 4 {
-                score::<S, K, NQ, 4>(s, keys.inputs.args.scale, blocks, queries, scores, group);
+                score::<S, K, NQ, 4>(s, keys, blocks, queries, scores, group);
                 group += 4;
             } else if NQ * 2 <= S::ACCUMULATORS && end - group >= 2 {
-                score::<S, K, NQ, 2>(s, keys.inputs.args.scale, blocks, queries, scores, group);
+                score::<S, K, NQ, 2>(s, keys, blocks, queries, scores, group);
                 group += 2;
             } else {
-                score::<S, K, NQ, 1>(s, keys.inputs.args.scale, blocks, queries, scores, group);
+                score::<S, K, NQ, 1>(s, keys, blocks, queries, scores, group);
                 group += 1;
             }
         }
@@ -92,28 +96,35 @@ fn score_groups<S: Lanes, K: Stored, const NQ: usize>(
 #[inline(always)]
 fn score<S: Lanes, K: Stored, const NQ: usize, const G: usize>(
     s: S,
-    scale: f32,
+    keys: &Keys<'_>,
     blocks: &[K::Block],
-    queries: &[[f32; NQ]],
+    queries: &[Queries<NQ>],
     scores: &mut [Scores; NQ],
     group: usize,
 ) {
-    let head_dim = queries.len();
-    let blocks = &blocks[..G * head_dim];
+    let head_dim = keys.inputs.place.head_dim;
+    let mut groups = [blocks; G];
+    for g in 0..G {
+        groups[g] = &blocks[g * head_dim..][..head_dim];
+    }
     let mut sums = [[s.splat(0.0); G]; NQ];
-    for (d, query) in queries.iter().enumerate() {
-        let mut key = [s.splat(0.0); G];
-        for g in 0..G {
-            key[g] = K::load(s, &blocks[g * head_dim + d]);
-        }
-        for i in 0..NQ {
-            let x = s.splat(query[i]);
+    let mut first = 0;
+    for queries in &queries[..head_dim.div_ceil(LANES)] {
+        for (d, i_d) in (first..head_dim).zip(0..LANES) {
+            let mut key = [s.splat(0.0); G];
             for g in 0..G {
-                sums[i][g] = s.fma(x, key[g], sums[i][g]);
+                key[g] = K::load(s, &groups[g][d]);
+            }
+            for i in 0..NQ {
+                let x = s.splat(queries[i][i_d]);
+                for g in 0..G {
+                    sums[i][g] = s.fma(x, key[g], sums[i][g]);
+                }
             }
         }
+        first += LANES;
     }
-    let scale = s.splat(scale);
+    let scale = s.splat(keys.inputs.args.scale);
     for i in 0..NQ {
         let to = &mut scores[i].0.as_chunks_mut::<LANES>().0[group..group + G];
         for g in 0..G {
@@ -132,26 +143,28 @@ fn weigh_values<S: Lanes, K: Stored, const NQ: usize>(
     scores: &[Scores; NQ],
     results: &mut [f32],
 ) {
-    // Positions that all queries see; each query's others lie before or after.
+    // Positions that all queries see, and those that any does.
     let (mut first, mut end) = (0, CHUNK);
-    for (from, to) in seen {
-        first = first.max(*from);
-        end = end.min(*to);
+    let (mut before, mut after) = (CHUNK, 0);
+    for &(from, to) in seen {
+        first = first.max(from);
+        end = end.min(to);
+        if from < to {
+            before = before.min(from);
+            after = after.max(to);
+        }
     }
-    let mut spans = [(0, 0, 0, 0); NQ];
-    for i in 0..NQ {
-        let (from, to) = seen[i];
-        // Without a common part a query's whole range counts as "before".
-        spans[i] = if first < end {
-            (from, first, end, to)
-        } else {
-            (from, to, to, to)
-        };
-    }
-    let common = if first < end { first..end } else { 0..0 };
+    // Without a common part all positions count as "before".
+    let common = if first < end {
+        first..end
+    } else {
+        after..after
+    };
     let weights = Weights {
         base,
-        spans,
+        seen,
+        before: before..common.start,
+        after: common.end..after,
         common,
         scores,
     };
@@ -181,9 +194,12 @@ fn weigh_values<S: Lanes, K: Stored, const NQ: usize>(
 /// Who sees what of a chunk, and with which weight.
 struct Weights<'a, const NQ: usize> {
     base: usize,
-    /// Per query: its own positions before the common ones, `.0..1`, and after them, `.2...3`.
-    spans: [(usize, usize, usize, usize); NQ],
+    /// First and end of what each query sees.
+    seen: &'a [(usize, usize); NQ],
+    /// Positions that some queries see, those that all see, and again those that some see.
+    before: Range<usize>,
     common: Range<usize>,
+    after: Range<usize>,
     scores: &'a [Scores; NQ],
 }
 
@@ -200,14 +216,8 @@ fn weigh<S: Lanes, K: Stored, const NQ: usize, const W: usize>(
     let element = K::BYTES;
     let base = weights.base;
     let mut sums = [[s.splat(0.0); W]; NQ];
-    for i in 0..NQ {
-        for pos in weights.spans[i].0..weights.spans[i].1 {
-            let p = s.splat(weights.scores[i].0[pos % CHUNK]);
-            let values = row::<K>(keys, base + pos, d * element, W);
-            for w in 0..W {
-                sums[i][w] = s.fma(p, K::load(s, &values[w]), sums[i][w]);
-            }
-        }
+    for pos in weights.before.clone() {
+        weigh_some::<S, K, NQ, W>(s, keys, weights, pos, d, &mut sums);
     }
     let mut pos = weights.common.start;
     while pos < weights.common.end {
@@ -234,18 +244,40 @@ fn weigh<S: Lanes, K: Stored, const NQ: usize, const W: usize>(
         }
         pos = end;
     }
+    for pos in weights.after.clone() {
+        weigh_some::<S, K, NQ, W>(s, keys, weights, pos, d, &mut sums);
+    }
     for i in 0..NQ {
-        for pos in weights.spans[i].2..weights.spans[i].3 {
-            let p = s.splat(weights.scores[i].0[pos % CHUNK]);
-            let values = row::<K>(keys, base + pos, d * element, W);
-            for w in 0..W {
-                sums[i][w] = s.fma(p, K::load(s, &values[w]), sums[i][w]);
-            }
-        }
         let to = &mut results[i * partial_len(width) + d..][..W * LANES];
         let to = to.as_chunks_mut::<LANES>().0;
         for w in 0..W {
             s.store(sums[i][w], &mut to[w]);
+        }
+    }
+}
+
+/// One position that not every query sees.
+#[inline(always)]
+fn weigh_some<S: Lanes, K: Stored, const NQ: usize, const W: usize>(
+    s: S,
+    keys: &Keys<'_>,
+    weights: &Weights<'_, NQ>,
+    pos: usize,
+    d: usize,
+    sums: &mut [[S::V; W]; NQ],
+) {
+    let values = row::<K>(keys, weights.base + pos, d * K::BYTES, W);
+    let mut value = [s.splat(0.0); W];
+    for w in 0..W {
+        value[w] = K::load(s, &values[w]);
+    }
+    for i in 0..NQ {
+        let (from, to) = weights.seen[i];
+        if from <= pos && pos < to {
+            let p = s.splat(weights.scores[i].0[pos % CHUNK]);
+            for w in 0..W {
+                sums[i][w] = s.fma(p, value[w], sums[i][w]);
+            }
         }
     }
 }
@@ -274,12 +306,9 @@ fn weigh_part<S: Lanes, K: Stored, const NQ: usize>(
     let width = keys.inputs.place.head_dim_v;
     let element = K::BYTES;
     for i in 0..NQ {
-        let (before, first, end, after) = weights.spans[i];
+        let (from, to) = weights.seen[i];
         let mut sums = s.splat(0.0);
-        for pos in (before..first)
-            .chain(weights.common.clone())
-            .chain(end..after)
-        {
+        for pos in from..to {
             let at = (weights.base + pos) % PAGE_POSITIONS * width + d;
             let values = &keys.values(weights.base + pos)[at * element..][..(width - d) * element];
             let p = s.splat(weights.scores[i].0[pos]);
