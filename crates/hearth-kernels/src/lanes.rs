@@ -5,6 +5,11 @@
 //! level's instructions enabled: everything in the operation is `#[inline(always)]`, so no call crosses that border with a
 //! vector in hand. Every method does exactly what the scalar functions of [`crate::float`] do, per lane.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "counted loops over arrays of vectors are unrolled before registers are chosen; iterators not always"
+)]
+
 use crate::cpu::Isa;
 use crate::float::{
     EXP_COEFFICIENTS, EXP_HIGHEST, EXP_LOWEST, LANES, LN2_HIGH, LN2_LOW, LOG2_E, TANH_COEFFICIENTS,
@@ -69,6 +74,38 @@ pub(crate) trait Lanes: Copy + ByteDots<Floats = Self::V> {
     fn reduce(self, v: Self::V) -> f32;
     /// Four times [`Lanes::reduce`], which shares its shuffles.
     fn reduce4(self, v: [Self::V; 4]) -> [f32; 4];
+    /// Lane `j` of vector `i` becomes lane `i` of vector `j`.
+    fn transpose(self, v: [Self::V; LANES]) -> [Self::V; LANES];
+
+    /// [`Lanes::load_f32`] of sixteen blocks, transposed.
+    #[inline(always)]
+    fn columns_f32(self, blocks: [&[u8; 64]; LANES]) -> [Self::V; LANES] {
+        let mut v = [self.splat(0.0); LANES];
+        for i in 0..LANES {
+            v[i] = self.load_f32(blocks[i]);
+        }
+        self.transpose(v)
+    }
+
+    /// [`Lanes::load_f16`] of sixteen blocks, transposed.
+    #[inline(always)]
+    fn columns_f16(self, blocks: [&[u8; 32]; LANES]) -> [Self::V; LANES] {
+        let mut v = [self.splat(0.0); LANES];
+        for i in 0..LANES {
+            v[i] = self.load_f16(blocks[i]);
+        }
+        self.transpose(v)
+    }
+
+    /// [`Lanes::load_bf16`] of sixteen blocks, transposed.
+    #[inline(always)]
+    fn columns_bf16(self, blocks: [&[u8; 32]; LANES]) -> [Self::V; LANES] {
+        let mut v = [self.splat(0.0); LANES];
+        for i in 0..LANES {
+            v[i] = self.load_bf16(blocks[i]);
+        }
+        self.transpose(v)
+    }
 
     /// Asks the processor to bring a cache line soon. Any address will do.
     #[inline(always)]

@@ -39,7 +39,7 @@ pub(crate) struct ActBatch<'a> {
     pub a32: &'a [A32Block],
     /// `[n_cols / 256, n_tokens]`, or empty.
     pub a256: &'a [A256Block],
-    /// The input in the order of the kernels for float weights, see [`float::group`]; empty where there are few tokens.
+    /// The input in the order of the kernels for float weights, see [`float::pack`]; empty where there are few tokens.
     pub floats: &'a [float::Line],
     /// The A256 activations for streaming, where the level streams so few tokens.
     #[cfg(target_arch = "x86_64")]

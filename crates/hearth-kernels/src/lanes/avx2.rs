@@ -25,6 +25,35 @@ fn shell<O: LaneOp>(token: Avx2, op: O) -> O::Output {
     op.run(token)
 }
 
+/// Transposes eight by eight elements.
+#[inline]
+#[target_feature(enable = "avx")]
+fn eights(v: [__m256; 8]) -> [__m256; 8] {
+    let four = |a, b, c, d| {
+        let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        let (cd_low, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+        [
+            _mm256_shuffle_ps::<0b01_00_01_00>(ab_low, cd_low),
+            _mm256_shuffle_ps::<0b11_10_11_10>(ab_low, cd_low),
+            _mm256_shuffle_ps::<0b01_00_01_00>(ab_high, cd_high),
+            _mm256_shuffle_ps::<0b11_10_11_10>(ab_high, cd_high),
+        ]
+    };
+    // Elements 0 to 3 in the lower half of each, 4 to 7 in the upper one.
+    let [a0, a1, a2, a3] = four(v[0], v[1], v[2], v[3]);
+    let [b0, b1, b2, b3] = four(v[4], v[5], v[6], v[7]);
+    [
+        _mm256_permute2f128_ps::<0x20>(a0, b0),
+        _mm256_permute2f128_ps::<0x20>(a1, b1),
+        _mm256_permute2f128_ps::<0x20>(a2, b2),
+        _mm256_permute2f128_ps::<0x20>(a3, b3),
+        _mm256_permute2f128_ps::<0x31>(a0, b0),
+        _mm256_permute2f128_ps::<0x31>(a1, b1),
+        _mm256_permute2f128_ps::<0x31>(a2, b2),
+        _mm256_permute2f128_ps::<0x31>(a3, b3),
+    ]
+}
+
 /// The numbers of the lanes, to compare with.
 const LANE_NUMBERS: [i32; LANES] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
@@ -248,6 +277,30 @@ impl Lanes for Avx2 {
             _mm256_storeu_ps(out.as_mut_ptr(), one);
             [out[0], out[4], out[2], out[6]]
         })
+    }
+
+    #[inline(always)]
+    fn transpose(self, v: [Pair; LANES]) -> [Pair; LANES] {
+        let mut out = [self.splat(0.0); LANES];
+        for half in 0..2 {
+            let mut low = [v[0].0; 8];
+            let mut high = [v[0].0; 8];
+            for i in 0..8 {
+                low[i] = v[8 * half + i].0;
+                high[i] = v[8 * half + i].1;
+            }
+            let (low, high) = with_token!(self, (eights(low), eights(high)));
+            for i in 0..8 {
+                if half == 0 {
+                    out[i].0 = low[i];
+                    out[8 + i].0 = high[i];
+                } else {
+                    out[i].1 = low[i];
+                    out[8 + i].1 = high[i];
+                }
+            }
+        }
+        out
     }
 }
 

@@ -23,6 +23,53 @@ fn shell<O: LaneOp>(token: Avx512, op: O) -> O::Output {
     op.run(token)
 }
 
+/// Transposes the four by four elements in each quarter of four vectors.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn quarters(a: __m512, b: __m512, c: __m512, d: __m512) -> [__m512; 4] {
+    let pair = |a, b| (_mm512_castps_pd(a), _mm512_castps_pd(b));
+    let (ab_low, ab_high) = pair(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    let (cd_low, cd_high) = pair(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    [
+        _mm512_castpd_ps(_mm512_unpacklo_pd(ab_low, cd_low)),
+        _mm512_castpd_ps(_mm512_unpackhi_pd(ab_low, cd_low)),
+        _mm512_castpd_ps(_mm512_unpacklo_pd(ab_high, cd_high)),
+        _mm512_castpd_ps(_mm512_unpackhi_pd(ab_high, cd_high)),
+    ]
+}
+
+/// Sixteen times four words of 32 bits, transposed.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn dwords(from: [&[u8; 16]; LANES]) -> [__m512; 4] {
+    let mut v = [_mm512_setzero_ps(); 4];
+    for i in 0..4 {
+        // SAFETY: each array is 16 bytes.
+        let [a, b, c, d] = unsafe {
+            [
+                _mm_loadu_ps(from[i].as_ptr().cast()),
+                _mm_loadu_ps(from[i + 4].as_ptr().cast()),
+                _mm_loadu_ps(from[i + 8].as_ptr().cast()),
+                _mm_loadu_ps(from[i + 12].as_ptr().cast()),
+            ]
+        };
+        let ab = _mm512_insertf32x4::<1>(_mm512_castps128_ps512(a), b);
+        v[i] = _mm512_insertf32x4::<3>(_mm512_insertf32x4::<2>(ab, c), d);
+    }
+    quarters(v[0], v[1], v[2], v[3])
+}
+
+/// The even words of 16 bits, then the odd ones.
+const APART: [u16; 32] = {
+    let mut order = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        order[i] = (i % 16 * 2 + i / 16) as u16;
+        i += 1;
+    }
+    order
+};
+
 impl Lanes for Avx512 {
     type V = __m512;
 
@@ -178,6 +225,87 @@ impl Lanes for Avx512 {
             );
             out
         })
+    }
+
+    #[inline(always)]
+    fn transpose(self, v: [__m512; LANES]) -> [__m512; LANES] {
+        let zero = self.splat(0.0);
+        // Element j of the vectors 4q..4q + 4 in each quarter of `fours[q][j % 4]`, the quarter being j / 4.
+        let mut fours = [[zero; 4]; 4];
+        for q in 0..4 {
+            let (a, b, c, d) = (v[4 * q], v[4 * q + 1], v[4 * q + 2], v[4 * q + 3]);
+            fours[q] = with_token!(self, quarters(a, b, c, d));
+        }
+        let mut out = [zero; LANES];
+        for j in 0..4 {
+            let (a, b, c, d) = (fours[0][j], fours[1][j], fours[2][j], fours[3][j]);
+            with_token!(self, {
+                // Of each pair the lower two quarters, then the upper two.
+                let (ab, cd) = (
+                    _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b),
+                    _mm512_shuffle_f32x4::<0b01_00_01_00>(c, d),
+                );
+                out[j] = _mm512_shuffle_f32x4::<0b10_00_10_00>(ab, cd);
+                out[4 + j] = _mm512_shuffle_f32x4::<0b11_01_11_01>(ab, cd);
+                let (ab, cd) = (
+                    _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b),
+                    _mm512_shuffle_f32x4::<0b11_10_11_10>(c, d),
+                );
+                out[8 + j] = _mm512_shuffle_f32x4::<0b10_00_10_00>(ab, cd);
+                out[12 + j] = _mm512_shuffle_f32x4::<0b11_01_11_01>(ab, cd);
+            });
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn columns_f32(self, blocks: [&[u8; 64]; LANES]) -> [__m512; LANES] {
+        let mut out = [self.splat(0.0); LANES];
+        for i in 0..4 {
+            let four = with_token!(self, dwords(blocks.map(|block| &block.as_chunks().0[i])));
+            for j in 0..4 {
+                out[4 * i + j] = four[j];
+            }
+        }
+        out
+    }
+
+    /// Two neighbours are transposed as one word of 32 bits.
+    #[inline(always)]
+    fn columns_f16(self, blocks: [&[u8; 32]; LANES]) -> [__m512; LANES] {
+        let mut out = [self.splat(0.0); LANES];
+        for i in 0..2 {
+            let four = with_token!(self, dwords(blocks.map(|block| &block.as_chunks().0[i])));
+            for j in 0..4 {
+                let at = 8 * i + 2 * j;
+                with_token!(self, {
+                    let order = _mm512_loadu_si512(APART.as_ptr().cast());
+                    let pair = _mm512_permutexvar_epi16(order, _mm512_castps_si512(four[j]));
+                    out[at] = _mm512_cvtph_ps(_mm512_castsi512_si256(pair));
+                    out[at + 1] = _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(pair));
+                });
+            }
+        }
+        out
+    }
+
+    /// As above; the upper neighbour needs no shift.
+    #[inline(always)]
+    fn columns_bf16(self, blocks: [&[u8; 32]; LANES]) -> [__m512; LANES] {
+        let mut out = [self.splat(0.0); LANES];
+        for i in 0..2 {
+            let four = with_token!(self, dwords(blocks.map(|block| &block.as_chunks().0[i])));
+            for j in 0..4 {
+                let at = 8 * i + 2 * j;
+                with_token!(self, {
+                    let pair = _mm512_castps_si512(four[j]);
+                    let upper = _mm512_and_si512(pair, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+                    out[at] = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pair));
+                    out[at + 1] = _mm512_castsi512_ps(upper);
+                });
+            }
+        }
+        out
     }
 
     #[inline(always)]

@@ -225,6 +225,28 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn transpose(self, v: [Quad; LANES]) -> [Quad; LANES] {
+        let mut out = [self.splat(0.0); LANES];
+        for i in 0..4 {
+            for j in 0..4 {
+                let (a, b) = (v[4 * i].0[j], v[4 * i + 1].0[j]);
+                let (c, d) = (v[4 * i + 2].0[j], v[4 * i + 3].0[j]);
+                with_token!(self, {
+                    let (ab_even, ab_odd) = (vtrn1q_f32(a, b), vtrn2q_f32(a, b));
+                    let (cd_even, cd_odd) = (vtrn1q_f32(c, d), vtrn2q_f32(c, d));
+                    let low = |a, b| vcombine_f32(vget_low_f32(a), vget_low_f32(b));
+                    let high = |a, b| vcombine_f32(vget_high_f32(a), vget_high_f32(b));
+                    out[4 * j].0[i] = low(ab_even, cd_even);
+                    out[4 * j + 1].0[i] = low(ab_odd, cd_odd);
+                    out[4 * j + 2].0[i] = high(ab_even, cd_even);
+                    out[4 * j + 3].0[i] = high(ab_odd, cd_odd);
+                });
+            }
+        }
+        out
+    }
+
+    #[inline(always)]
     fn prefetch(self, address: *const u8) {
         prefetch(address);
     }

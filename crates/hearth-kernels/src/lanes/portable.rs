@@ -149,6 +149,17 @@ impl Lanes for Portable {
             float::reduce(&v[3].0),
         ]
     }
+
+    #[inline(always)]
+    fn transpose(self, v: [Array; LANES]) -> [Array; LANES] {
+        let mut out = [Array([0.0; LANES]); LANES];
+        for (i, v) in v.iter().enumerate() {
+            for (j, out) in out.iter_mut().enumerate() {
+                out.0[i] = v.0[j];
+            }
+        }
+        out
+    }
 }
 
 plain_byte_dots!(Portable);

@@ -131,6 +131,12 @@ impl LaneOp for Battery {
                 "reduce4 at level {}",
                 self.level
             );
+            let rows: [[f32; LANES]; LANES] =
+                std::array::from_fn(|i| samples[(n + i) % samples.len()]);
+            let columns = s.transpose(rows.map(|x| s.load(&x)));
+            for (j, column) in columns.into_iter().enumerate() {
+                check(column, "transpose", &|i| rows[i][j]);
+            }
             for first in 0..=LANES {
                 for end in first..=LANES {
                     let v = s.select_range(first, end, a, b);

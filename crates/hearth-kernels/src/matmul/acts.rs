@@ -15,7 +15,6 @@ use crate::activation::{self, A32Block, A256Block, ActBatch};
 use crate::activation::{Stream32, Stream256};
 use crate::cpu::Isa;
 use crate::disjoint::Disjoint;
-use crate::float::LANES;
 use crate::quant::{ActFormat, WeightType};
 
 /// From this many rows on, quantising the input is worth a fork of its own.
@@ -74,8 +73,8 @@ impl Needs {
     /// Bytes that [`Acts`] takes for so many rows, and [`Streams`] for each group of few tokens.
     pub fn n_bytes(self, n_cols: usize, n_rows: usize) -> [u64; 2] {
         let (a32, a256) = self.blocks(n_cols);
-        let copies = usize::from(self.float) + usize::from(self.gather);
-        let float = copies * n_cols * 4;
+        let float = usize::from(self.float) * float::n_lines(n_cols) * size_of::<Line>()
+            + usize::from(self.gather) * n_cols * 4;
         let row = a32 * size_of::<A32Block>() + a256 * size_of::<A256Block>() + float + 1;
         let stream = self.stream_bytes(n_cols) * FEW_TOKENS.min(n_rows);
         [(row as u64).saturating_mul(n_rows as u64), stream as u64]
@@ -111,7 +110,7 @@ pub(crate) struct Acts {
     a32: Vec<A32Block>,
     /// Groups one after the other, each `[n_a256, len]`.
     a256: Vec<A256Block>,
-    /// Groups one after the other, cut into those of [`float::group`], each `[n_lines, len]`. Unused where a group is small.
+    /// Groups one after the other, each as [`float::pack`] lays it out. Unused where a group is small.
     lines: Vec<Line>,
     is_gathered: bool,
     /// `[n_rows, n_cols]`, only where rows are gathered for float weights.
@@ -180,7 +179,7 @@ impl Acts {
         reserve(&mut self.a256, n_a256 * n_rows);
         reserve(&mut self.is_finite, n_rows);
         if needs.float {
-            reserve(&mut self.lines, n_cols / LANES * n_rows);
+            reserve(&mut self.lines, float::n_lines(n_cols) * n_rows);
         }
         if needs.gather {
             reserve(&mut self.gathered, n_cols * n_rows);
@@ -193,7 +192,11 @@ impl Acts {
         grow(&mut self.a32, self.n_a32 * n_rows, A32Block::ZERO);
         grow(&mut self.a256, self.n_a256 * n_rows, A256Block::ZERO);
         let is_panelled = needs.float && n_rows >= float::PANEL_TOKENS;
-        self.n_lines = if is_panelled { n_cols / LANES } else { 0 };
+        self.n_lines = if is_panelled {
+            float::n_lines(n_cols)
+        } else {
+            0
+        };
         grow(&mut self.lines, self.n_lines * n_rows, Line::ZERO);
         grow(&mut self.is_finite, n_rows, true);
         self.is_gathered = needs.gather;
@@ -290,8 +293,9 @@ impl Store<'_> {
         }
         if self.n_lines > 0 {
             for place in places().filter(|place| place.len >= float::PANEL_TOKENS) {
+                let first = place.first * self.n_lines;
                 // SAFETY: as above.
-                unsafe { self.write_lines(row, place) };
+                unsafe { float::pack(self.isa, row, &self.lines, first, place.len, place.index) };
             }
         }
         for i in 0..self.n_a256 {
@@ -308,20 +312,6 @@ impl Store<'_> {
                 // SAFETY: as above.
                 unsafe { self.a256.part(element(place))[0] = *block };
             }
-        }
-    }
-
-    /// Copies the whole blocks of a row to where the kernels of floats read them.
-    ///
-    /// # Safety
-    /// No other thread writes to this place.
-    unsafe fn write_lines(&self, row: &[f32], place: Place) {
-        let group = float::group(self.isa, place.len, place.index);
-        let start = (place.first + group.start) * self.n_lines + place.index - group.start;
-        for (i, x) in row.as_chunks().0.iter().enumerate() {
-            let at = start + i * group.len();
-            // SAFETY: the caller's promise; a group's lines are divided among its rows.
-            unsafe { self.lines.part(at..at + 1)[0] = Line(*x) };
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Products with float weights: F32, F16 and BF16, each converted exactly.
 //!
 //! Element `k` of a row goes to lane `k % 16`, one fused multiply-add each, and the lanes meet in the tree 8-4-2-1, on every
-//! level and for any number of tokens. [`scalar`] is the definition. [`few`] reads the weights as they lie in the file, [`panel`]
-//! converts them once for many tokens; both are one algorithm that the levels compile.
+//! level and for any number of tokens. [`scalar`] is the definition. [`few`] reads the weights as they lie in the file, 16 columns
+//! as lanes; [`panel`] converts and transposes them once for many tokens, 16 rows as lanes. Each is one algorithm that the levels
+//! compile.
 
 mod few;
 mod panel;
@@ -17,6 +18,8 @@ use crate::cpu::{Isa, Level};
 use crate::float::{self, LANES};
 use crate::lanes::{Bf16, F16, F32, Lanes, Stored};
 use crate::quant::WeightType;
+
+pub(crate) use panel::{n_lines, pack};
 
 /// From this many tokens on, converting a row once costs less than converting it again for every few tokens.
 pub(crate) const PANEL_TOKENS: usize = 12;
@@ -93,7 +96,7 @@ fn lines(bytes: &mut [u8]) -> &mut [[f32; LANES]] {
 
 /// Of `n_tokens`, those that pass through a tile together with this one: as many as a level has registers for, with two rows
 /// or more, as long as there are so many.
-pub(crate) fn group(isa: Isa, n_tokens: usize, token: usize) -> Range<usize> {
+fn group(isa: Isa, n_tokens: usize, token: usize) -> Range<usize> {
     let steps: &[usize] = match isa {
         Isa::Avx512(_) => &[6, 4, 3, 2, 1],
         _ => &[3, 2, 1],

@@ -63,6 +63,8 @@ fn rows_of_every_length_and_any_number_of_tokens() {
                 (66, 7),
                 (5, 12),
                 (6, 19),
+                (34, 20),
+                (49, 31),
             ] {
                 let bytes = encode(ty, &testing::floats(rows * cols, cols as u64));
                 check(
@@ -78,31 +80,30 @@ fn rows_of_every_length_and_any_number_of_tokens() {
     }
 }
 
+/// So many tokens that a task has more rows than a panel.
+#[test]
+fn several_panels_of_a_task() {
+    let (rows, cols, n_tokens) = (70, 4108, 97);
+    let bytes = encode(WeightType::BF16, &testing::floats(rows * cols, 3));
+    let x = testing::floats(cols * n_tokens, 4);
+    check(WeightType::BF16, rows, cols, &bytes, n_tokens, &x);
+}
+
 #[test]
 fn extreme_activations_and_weights() {
+    let rows = 5;
     for ty in TYPES {
-        for special in testing::extremes(33) {
-            let (rows, n_tokens) = (5, 3);
+        for (special, n_tokens) in testing::extremes(33)
+            .into_iter()
+            .flat_map(|special| [(special.clone(), 3), (special, 13)])
+        {
             let mut x = testing::floats(33 * n_tokens, 5);
             x[33..66].copy_from_slice(&special);
-            check(
-                ty,
-                rows,
-                33,
-                &encode(ty, &testing::floats(rows * 33, 6)),
-                n_tokens,
-                &x,
-            );
             let mut weights = testing::floats(rows * 33, 6);
+            check(ty, rows, 33, &encode(ty, &weights), n_tokens, &x);
             weights[66..99].copy_from_slice(&special);
-            check(
-                ty,
-                rows,
-                33,
-                &encode(ty, &weights),
-                n_tokens,
-                &testing::floats(33 * n_tokens, 7),
-            );
+            let x = testing::floats(33 * n_tokens, 7);
+            check(ty, rows, 33, &encode(ty, &weights), n_tokens, &x);
         }
     }
 }
