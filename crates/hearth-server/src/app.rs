@@ -100,7 +100,9 @@ impl App {
 
 /// All routes there are.
 pub fn routes() -> Routes {
-    crate::general::routes().merge(crate::openai::routes())
+    crate::general::routes()
+        .merge(crate::openai::routes())
+        .merge(crate::ollama::routes())
 }
 
 /// The server as a service.

@@ -22,6 +22,9 @@ pub mod listen;
 pub mod metrics;
 pub mod models;
 pub mod notice;
+pub mod ollama;
 pub mod openai;
 pub mod routes;
 pub mod sse;
+#[cfg(test)]
+mod strategies;

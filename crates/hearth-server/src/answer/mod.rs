@@ -163,6 +163,18 @@ impl Prepared {
         &self.prompt.tokens
     }
 
+    /// Puts the tokens of an earlier conversation in front of the prompt.
+    pub fn put_before(&mut self, context: &[u32]) {
+        if context.is_empty() {
+            return;
+        }
+        let tokens = &self.prompt.tokens;
+        let bos = self.loaded.engine.tokenizer().bos();
+        // A text begins once.
+        let n_begin = usize::from(bos.is_some() && tokens.first().copied() == bos);
+        self.prompt.tokens = [context, &tokens[n_begin..]].concat();
+    }
+
     /// Hands one job for each answer to the engine.
     ///
     /// # Errors

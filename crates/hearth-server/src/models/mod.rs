@@ -221,6 +221,17 @@ impl Models {
         blocking(move || info(&entry)).await.ok_or(unknown)
     }
 
+    /// The file of a model, for what its head says.
+    ///
+    /// # Errors
+    ///
+    /// There is none of that name, or no longer a model file.
+    pub async fn open(&self, name: &str) -> Result<Arc<Gguf>, ApiError> {
+        let entry = self.find(name)?;
+        let gguf = blocking(move || entry.file.open()).await;
+        gguf.map_err(|_| ApiError::unknown_model(name))
+    }
+
     /// All models.
     pub async fn list(&self) -> Vec<ModelInfo> {
         self.look_into_store();

@@ -10,7 +10,7 @@ mod embeddings;
 mod format;
 mod messages;
 mod pieces;
-mod tools;
+pub(crate) mod tools;
 
 pub(crate) use chat::chat_of;
 
