@@ -103,6 +103,7 @@ impl Builder {
             .fresh_symbol_ext("start", start_props(self.class));
         let root = build(self);
         self.class = outer;
+        self.lexer.current_class = outer;
         self.rule(start, &[root?]);
         self.grammar
             .link_gen_grammar(gate, start)
