@@ -17,7 +17,7 @@ use super::{
     json::{self, FreeNames},
     names::Names,
     schema::{self, PatternError},
-    state::{Answer, Plan},
+    state::{Alternative, Answer, Plan},
     tools::{self, Calls, Compiled},
     vocabulary::Vocabulary,
 };
@@ -28,6 +28,7 @@ const SCHEMA: &str = "JSON schema";
 const REGEX: &str = "regular expression";
 const LARK: &str = "Lark grammar";
 const CHOICE: &str = "list of choices";
+const EITHER: &str = "pair of grammars";
 
 /// The most texts to choose between, and the most bytes of them together.
 const MAX_CHOICES: usize = 10_000;
@@ -111,6 +112,7 @@ fn answer(vocabulary: &Vocabulary, answer: &AnswerGrammar) -> Result<Compiled> {
             };
             return tools::compile(vocabulary, &calls);
         }
+        AnswerGrammar::Either(both) => return either(vocabulary, both),
         AnswerGrammar::Regex(pattern) => regex(vocabulary, pattern)?,
         AnswerGrammar::Lark(text) => lark(vocabulary, text)?,
         AnswerGrammar::Gbnf(text) => {
@@ -121,6 +123,31 @@ fn answer(vocabulary: &Vocabulary, answer: &AnswerGrammar) -> Result<Compiled> {
         AnswerGrammar::Choice(texts) => choice(vocabulary, texts)?,
     };
     Ok(whole(matcher, None))
+}
+
+/// Two grammars that are each a whole answer.
+fn either(vocabulary: &Vocabulary, both: &[AnswerGrammar; 2]) -> Result<Compiled> {
+    let mut notices = Vec::new();
+    let mut one = |grammar| {
+        let compiled = answer(vocabulary, grammar)?;
+        notices.extend(compiled.notices);
+        match compiled.answer {
+            Answer::Whole(matcher) => Ok(Alternative {
+                matcher,
+                guards_names: compiled.guards_names,
+            }),
+            Answer::Calls(_) | Answer::Either(_) => Err(ConstraintError::grammar(
+                EITHER,
+                "each of the two must be a whole answer",
+            )),
+        }
+    };
+    let answer = Answer::Either(Box::new([one(&both[0])?, one(&both[1])?]));
+    Ok(Compiled {
+        answer,
+        guards_names: None,
+        notices,
+    })
 }
 
 fn whole(matcher: Matcher, guards_names: Option<Names>) -> Compiled {

@@ -63,6 +63,8 @@ pub enum AnswerGrammar {
     Gbnf(String),
     /// One of these texts.
     Choice(Vec<String>),
+    /// One of two, decided by how the answer begins. Each must be a whole answer: tools that are merely on offer are not.
+    Either(Box<[AnswerGrammar; 2]>),
     /// Calls of tools.
     Tools {
         /// How the model writes them.

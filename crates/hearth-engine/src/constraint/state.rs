@@ -40,6 +40,14 @@ pub(super) enum Answer {
     Whole(Matcher),
     /// Free text in which calls may begin.
     Calls(Vec<Call>),
+    /// One grammar or the other, whichever the first bytes fit.
+    Either(Box<[Alternative; 2]>),
+}
+
+/// One of two grammars, and whether its objects may have names the schema does not list.
+pub(super) struct Alternative {
+    pub matcher: Matcher,
+    pub guards_names: Option<Names>,
 }
 
 /// A text that begins a call, and what has to come behind it.
@@ -55,7 +63,7 @@ pub(super) struct Call {
 impl Plan {
     fn calls(&self) -> &[Call] {
         match &self.answer {
-            Answer::Whole(_) => &[],
+            Answer::Whole(_) | Answer::Either(_) => &[],
             Answer::Calls(calls) => calls,
         }
     }
@@ -139,6 +147,8 @@ struct Writing {
     opening: Option<usize>,
     /// Free text goes on behind it.
     is_followed: bool,
+    /// What else the answer may be, as long as all that is written fits both.
+    other: Option<Box<Writing>>,
 }
 
 impl Clone for Writing {
@@ -147,6 +157,7 @@ impl Clone for Writing {
             // A shallow clone shares the lexer's memory, and with it the steps that count against its limits.
             matcher: self.matcher.deep_clone(),
             names: self.names.clone(),
+            other: self.other.clone(),
             ..*self
         }
     }
@@ -257,7 +268,10 @@ impl Constraint {
     pub(crate) fn must_end(&self) -> bool {
         match &self.phase {
             Phase::Writing(writing) => {
-                writing.matcher.is_stopped() && writing.gap == 0 && writing.opening.is_none()
+                writing.matcher.is_stopped()
+                    && writing.gap == 0
+                    && writing.opening.is_none()
+                    && writing.other.is_none()
             }
             Phase::Ended => true,
             _ => false,
@@ -288,6 +302,16 @@ impl Plan {
                 (writing.gap, writing.opening) = (gap, opening);
                 Phase::Writing(writing)
             }
+            Answer::Either(both) => {
+                let [mut writing, other] = both.each_ref().map(|one| {
+                    let mut writing = self.begin(&one.matcher, false);
+                    writing.names = one.guards_names.clone();
+                    writing
+                });
+                (writing.gap, writing.opening) = (gap, opening);
+                writing.other = Some(other);
+                Phase::Writing(writing)
+            }
         }
     }
 
@@ -298,6 +322,7 @@ impl Plan {
             gap: 0,
             opening: None,
             is_followed,
+            other: None,
         })
     }
 
@@ -463,6 +488,14 @@ impl Writing {
     }
 
     fn grammar_mask(&mut self, plan: &Plan) -> Result<SimpleVob, ConstraintError> {
+        let mut mask = self.own_mask(plan)?;
+        if let Some(other) = &mut self.other {
+            mask.or(&other.own_mask(plan)?);
+        }
+        Ok(mask)
+    }
+
+    fn own_mask(&mut self, plan: &Plan) -> Result<SimpleVob, ConstraintError> {
         let mut mask = self
             .matcher
             .compute_mask_or_eos()
@@ -545,7 +578,22 @@ impl Writing {
         Ok(is_alive)
     }
 
+    /// Goes on behind a token; of two grammars the one that fits remains.
     fn consume(&mut self, token: u32, text: &[u8]) -> Result<(), ConstraintError> {
+        let own = self.consume_own(token, text);
+        let Some(mut other) = self.other.take() else {
+            return own;
+        };
+        match (own, other.consume_own(token, text)) {
+            (Ok(()), Ok(())) => self.other = Some(other),
+            (Ok(()), Err(_)) => {}
+            (Err(_), Ok(())) => (self.matcher, self.names) = (other.matcher, other.names),
+            (Err(error), Err(_)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn consume_own(&mut self, token: u32, text: &[u8]) -> Result<(), ConstraintError> {
         self.matcher
             .consume_token(token)
             .map_err(ConstraintError::broken)?;
