@@ -28,7 +28,7 @@ pub(super) fn constraint(
     prompt: &ReadyPrompt,
     format: &AnswerFormat,
 ) -> Result<Option<Constraint>, ApiError> {
-    let Some((field, answer)) = answer_grammar(ask, format)? else {
+    let Some((field, answer)) = answer_grammar(ask, format) else {
         return Ok(None);
     };
     let grammar = Grammar {
@@ -119,22 +119,27 @@ fn depth(value: &Value) -> usize {
 }
 
 /// The grammar, and the field of the request it comes from.
-fn answer_grammar(
-    ask: &Ask,
-    format: &AnswerFormat,
-) -> Result<Option<(&'static str, AnswerGrammar)>, ApiError> {
-    if let Prompt::Chat(chat) = &ask.prompt {
-        if ask.format != Format::Text && offers_tools(chat) && !is_forced(&chat.tool_choice) {
-            return Err(ApiError::invalid(
-                "response_format",
-                "a response format and tools cannot both bind one answer; set tool_choice to \"none\" or leave the format out",
-            ));
+///
+/// Calls that are forced leave no room for a text, so nothing binds one. Where calls are merely on offer, a format binds
+/// what is written instead of calls.
+fn answer_grammar(ask: &Ask, format: &AnswerFormat) -> Option<(&'static str, AnswerGrammar)> {
+    let text = format_grammar(&ask.format);
+    let offer = match &ask.prompt {
+        Prompt::Chat(chat) if offers_tools(chat) => format.tools.map(|tools| (chat, tools)),
+        _ => None,
+    };
+    let Some((chat, tools)) = offer else {
+        return text.map(|text| ("response_format", text));
+    };
+    let required = || tool_grammar(chat, tools, ToolGrammarChoice::Required);
+    Some(match text {
+        _ if is_forced(&chat.tool_choice) => ("tools", required()),
+        None => ("tools", tool_grammar(chat, tools, ToolGrammarChoice::Auto)),
+        Some(text) => {
+            let both = AnswerGrammar::Either(Box::new([text, required()]));
+            ("response_format", both)
         }
-        if let Some(tools) = format.tools.filter(|_| offers_tools(chat)) {
-            return Ok(Some(("tools", tool_grammar(chat, tools))));
-        }
-    }
-    Ok(format_grammar(&ask.format).map(|grammar| ("response_format", grammar)))
+    })
 }
 
 /// Whether the model may call anything.
@@ -162,7 +167,7 @@ fn allowed_tools(chat: &Chat) -> Vec<&Tool> {
     chat.tools.iter().filter(is_allowed).collect()
 }
 
-fn tool_grammar(chat: &Chat, format: ToolFormat) -> AnswerGrammar {
+fn tool_grammar(chat: &Chat, format: ToolFormat, choice: ToolGrammarChoice) -> AnswerGrammar {
     let spec = |tool: &Tool| ToolSpec {
         name: tool.name.clone(),
         schema: tool.parameters.clone(),
@@ -171,11 +176,7 @@ fn tool_grammar(chat: &Chat, format: ToolFormat) -> AnswerGrammar {
     AnswerGrammar::Tools {
         format,
         tools: allowed_tools(chat).into_iter().map(spec).collect(),
-        choice: if is_forced(&chat.tool_choice) {
-            ToolGrammarChoice::Required
-        } else {
-            ToolGrammarChoice::Auto
-        },
+        choice,
         is_parallel: chat.is_parallel,
     }
 }
