@@ -265,6 +265,8 @@ impl LaneOp for StoreHead<'_> {
     #[inline(always)]
     fn run<S: Lanes>(self, s: S) {
         let place = self.place;
+        // Rows whose keys have been stored together.
+        let mut n_stored = 0;
         for (i, row) in self.rows.iter().enumerate() {
             let page = row.page(self.tables);
             let slot = row.pos as usize % PAGE_POSITIONS;
@@ -273,8 +275,15 @@ impl LaneOp for StoreHead<'_> {
             // SAFETY: `check` keeps all heads' keys and values of a page apart, so that this head's bytes are touched by one
             // claim only, and one part lives at a time.
             let keys = unsafe { self.kv.part(start..start + place.head_key_bytes()) };
-            let k = &self.k[at * place.head_dim..][..place.head_dim];
+            let k = &self.k[at * place.head_dim..];
+            if place.kv_type == KvType::F16 && self.is_group(i) {
+                let stride = place.n_head_kv * place.head_dim;
+                store_group_f16(s, keys, slot, k, stride, place.head_dim);
+                n_stored = i + LANES;
+            }
+            let k = &k[..place.head_dim];
             match place.kv_type {
+                _ if i < n_stored => {}
                 KvType::F16 => scatter_f16(s, keys, slot, k),
                 KvType::F32 => scatter_f32(keys, slot, k),
                 KvType::Q8_0 => q8_0::store_key(keys, slot, k),
@@ -293,6 +302,41 @@ impl LaneOp for StoreHead<'_> {
                 }
                 KvType::Q8_0 => q8_0::store_value(values, slot, v),
             }
+        }
+    }
+}
+
+impl StoreHead<'_> {
+    /// Whether this row and the next ones are a whole group of 16 positions.
+    fn is_group(&self, first: usize) -> bool {
+        let Some(rows) = self.rows.get(first..first + LANES) else {
+            return false;
+        };
+        let KvRow { table, pos } = rows[0];
+        let mut expected = (pos..).map(|pos| KvRow { table, pos });
+        (pos as usize).is_multiple_of(LANES) && rows.iter().all(|row| expected.next() == Some(*row))
+    }
+}
+
+/// Writes the keys of 16 positions, which lie `stride` apart, as the group that begins at `slot`.
+#[inline(always)]
+fn store_group_f16<S: Lanes>(
+    s: S,
+    keys: &mut [u8],
+    slot: usize,
+    k: &[f32],
+    stride: usize,
+    head_dim: usize,
+) {
+    let groups = keys.as_chunks_mut::<32>().0;
+    let group = &mut groups[slot / LANES * head_dim..][..head_dim];
+    for (block, to) in group.chunks_mut(LANES).enumerate() {
+        let mut v = [s.splat(0.0); LANES];
+        for (i, v) in v.iter_mut().enumerate() {
+            *v = s.load_part(&k[i * stride + block * LANES..][..to.len()]);
+        }
+        for (v, to) in s.transpose(v).into_iter().zip(to) {
+            s.store_f16(v, to);
         }
     }
 }
