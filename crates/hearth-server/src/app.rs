@@ -30,6 +30,7 @@ use crate::{
     limits::Limits,
     metrics::Metrics,
     models::Models,
+    openai::responses::store::{Bounds, ResponseStore},
     routes::{Answered, RouteInfo, Routes},
 };
 
@@ -59,6 +60,8 @@ pub struct App {
     pub access: Arc<Access>,
     /// Figures.
     pub metrics: Arc<Metrics>,
+    /// Answers that later requests may go on from.
+    pub responses: ResponseStore,
     /// Bytes of bodies being read.
     pub uploads: Uploads,
     /// The table of routes.
@@ -75,7 +78,9 @@ impl App {
         access: Access,
         metrics: Arc<Metrics>,
     ) -> App {
+        let responses = ResponseStore::in_memory(Bounds::of(&limits));
         App {
+            responses: responses.expect("memory holds an empty database"),
             models,
             limits: Arc::new(limits),
             keys: Arc::new(keys),
@@ -85,6 +90,11 @@ impl App {
             routes: Arc::from([]),
             is_closing: Arc::default(),
         }
+    }
+
+    /// Keeps responses in this store instead of in memory.
+    pub fn keeping_responses(self, responses: ResponseStore) -> App {
+        App { responses, ..self }
     }
 
     /// Says that the server takes no new requests.
@@ -102,6 +112,7 @@ impl App {
 pub fn routes() -> Routes {
     crate::general::routes()
         .merge(crate::openai::routes())
+        .merge(crate::anthropic::routes())
         .merge(crate::ollama::routes())
 }
 

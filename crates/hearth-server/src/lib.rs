@@ -8,9 +8,11 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod anthropic;
 pub mod app;
 pub mod auth;
 pub mod body;
+mod conversation;
 pub mod error;
 pub mod exchange;
 pub mod fields;

@@ -50,10 +50,14 @@ pub(crate) fn streaming(
 }
 
 /// Texts before which the answer ends.
-pub(crate) fn stops(fields: &mut Fields<'_>, limits: &Limits) -> Result<Vec<String>, ApiError> {
-    let stops = fields.strings("stop", limits.stops)?.unwrap_or_default();
+pub(crate) fn stops(
+    fields: &mut Fields<'_>,
+    field: &str,
+    limits: &Limits,
+) -> Result<Vec<String>, ApiError> {
+    let stops = fields.strings(field, limits.stops)?.unwrap_or_default();
     for (index, stop) in stops.iter().enumerate() {
-        let name = format!("stop[{index}]");
+        let name = format!("{field}[{index}]");
         if stop.is_empty() {
             return Err(fields.invalid(&name, "must not be empty"));
         }
@@ -74,13 +78,8 @@ pub(crate) fn sampling(
     fields: &mut Fields<'_>,
     limits: &Limits,
 ) -> Result<SamplingParams, ApiError> {
-    let temperature = fields.number("temperature", 0.0..=2.0)?.unwrap_or(1.0);
     let mut sampling = SamplingParams {
-        temperature: if temperature < GREEDY_BELOW {
-            0.0
-        } else {
-            temperature as f32
-        },
+        temperature: temperature(fields, 2.0)?,
         top_p: share(fields, "top_p")?,
         min_p: fields.number("min_p", 0.0..=1.0)?.unwrap_or(0.0) as f32,
         typical: share(fields, "typical_p")?,
@@ -104,8 +103,18 @@ pub(crate) fn sampling(
     Ok(sampling)
 }
 
+/// `temperature` up to a most, 1 if it is not given.
+pub(crate) fn temperature(fields: &mut Fields<'_>, most: f64) -> Result<f32, ApiError> {
+    let temperature = fields.number("temperature", 0.0..=most)?.unwrap_or(1.0);
+    Ok(if temperature < GREEDY_BELOW {
+        0.0
+    } else {
+        temperature as f32
+    })
+}
+
 /// A share of probability; 0 keeps the best candidate, as the smallest share does.
-fn share(fields: &mut Fields<'_>, name: &str) -> Result<f32, ApiError> {
+pub(crate) fn share(fields: &mut Fields<'_>, name: &str) -> Result<f32, ApiError> {
     let share = fields.number(name, 0.0..=1.0)?.unwrap_or(1.0) as f32;
     Ok(share.max(f32::MIN_POSITIVE))
 }
@@ -262,6 +271,7 @@ mod tests {
             let body = json!({"stop": stop});
             stops(
                 &mut Fields::new(body.as_object().unwrap()),
+                "stop",
                 &Limits::default(),
             )
         };

@@ -4,12 +4,13 @@
 //! [`Reply`](crate::exchange::Reply)s into chunks and know no socket. The routes tie the two to [`answer`](crate::answer).
 
 mod chat;
-mod common;
+pub(crate) mod common;
 mod completions;
 mod embeddings;
 mod format;
 mod messages;
 mod pieces;
+pub mod responses;
 pub(crate) mod tools;
 
 pub(crate) use chat::chat_of;
@@ -39,4 +40,5 @@ pub fn routes() -> Routes {
             "Turns texts into vectors",
             embeddings::embed,
         )
+        .merge(responses::routes())
 }

@@ -60,7 +60,7 @@ pub(super) fn chat_request(
         format: format::format(&mut fields, &mut notices)?,
         sampling: common::sampling(&mut fields, limits)?,
         max_tokens: max_tokens(&mut fields)?,
-        stop: common::stops(&mut fields, limits)?,
+        stop: common::stops(&mut fields, "stop", limits)?,
         n: fields.count("n", 1..=limits.n)?.unwrap_or(1),
         n_logprobs: logprobs(&mut fields, limits)?,
         n_prompt_logprobs: None,

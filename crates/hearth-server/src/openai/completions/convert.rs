@@ -59,7 +59,7 @@ pub(super) fn completion_request(
                 .count("max_tokens", 0..=usize::MAX)?
                 .unwrap_or(DEFAULT_MAX_TOKENS),
         ),
-        stop: common::stops(&mut fields, limits)?,
+        stop: common::stops(&mut fields, "stop", limits)?,
         n,
         n_logprobs,
         n_prompt_logprobs: n_logprobs.filter(|_| echoes),

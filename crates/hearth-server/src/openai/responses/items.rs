@@ -90,8 +90,13 @@ fn message(text: &str) -> Map<String, Value> {
 
 /// A message with its type, and a plain text as the part that it stands for.
 fn in_full(mut item: Map<String, Value>) -> Map<String, Value> {
-    if item.get("type").is_none_or(Value::is_null) && item.contains_key("role") {
-        item.insert("type".into(), "message".into());
+    if item.get("type").is_none_or(Value::is_null) {
+        // Only these two may leave it out.
+        let kind = match item.contains_key("role") {
+            true => Some("message"),
+            false => item.contains_key("id").then_some("item_reference"),
+        };
+        item.extend(kind.map(|kind| ("type".to_owned(), kind.into())));
     }
     if item.get("type") != Some(&"message".into()) {
         return item;

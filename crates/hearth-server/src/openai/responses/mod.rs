@@ -27,7 +27,7 @@ use crate::{
     auth::Caller,
     body::Object,
     error::ApiError,
-    fields, ids,
+    fields,
     routes::Routes,
     sse::{Heartbeat, sse},
 };

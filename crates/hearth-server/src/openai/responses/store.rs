@@ -12,6 +12,8 @@ use std::{
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde_json::Value;
 
+use crate::limits::Limits;
+
 /// Kept no longer than this, as the service whose dialect it is does.
 const MAX_AGE_S: u64 = 30 * 24 * 3600;
 
@@ -50,6 +52,16 @@ pub struct Bounds {
     pub n_responses: usize,
     /// Bytes of them and of their items.
     pub n_bytes: usize,
+}
+
+impl Bounds {
+    /// Those that stand among a server's limits.
+    pub fn of(limits: &Limits) -> Self {
+        Bounds {
+            n_responses: limits.stored_responses,
+            n_bytes: limits.stored_bytes,
+        }
+    }
 }
 
 /// A response to keep.

@@ -38,6 +38,21 @@ pub struct Answer {
     pub body: Value,
 }
 
+impl Answer {
+    async fn of(response: axum::response::Response) -> Answer {
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let body = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&bytes)));
+        Answer {
+            status,
+            headers,
+            body,
+        }
+    }
+}
+
 impl Server {
     /// One with the models `chat`, `think` and `plain`, which has no turns.
     pub fn new() -> Server {
@@ -83,17 +98,26 @@ impl Server {
 
     /// Posts and reads the whole answer.
     pub async fn post(&self, path: &str, body: Value) -> Answer {
-        let response = self.send(path, &body).await;
-        let status = response.status().as_u16();
-        let headers = response.headers().clone();
-        let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
-        let body = serde_json::from_slice(&bytes)
-            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&bytes)));
-        Answer {
-            status,
-            headers,
-            body,
-        }
+        Answer::of(self.send(path, &body).await).await
+    }
+
+    /// Gets and reads the whole answer.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path).await
+    }
+
+    /// Deletes and reads the whole answer.
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.ask("DELETE", path).await
+    }
+
+    async fn ask(&self, method: &str, path: &str) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "localhost");
+        let request = request.body(Body::empty()).unwrap();
+        Answer::of(self.router.clone().oneshot(request).await.unwrap()).await
     }
 
     /// The same where nothing but success will do.
@@ -124,6 +148,26 @@ impl Server {
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         response.into_body()
+    }
+
+    /// The events of a stream that have names: name and data.
+    pub async fn events(&self, path: &str, body: Value) -> Vec<(String, Value)> {
+        let bytes = to_bytes(self.open(path, body).await, usize::MAX)
+            .await
+            .unwrap();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let events = text
+            .split("\n\n")
+            .filter(|event| !event.is_empty() && !event.starts_with(':'));
+        let named = |event: &str| {
+            let (name, data) = event
+                .strip_prefix("event: ")
+                .unwrap()
+                .split_once("\ndata: ")
+                .unwrap();
+            (name.to_owned(), serde_json::from_str(data).unwrap())
+        };
+        events.map(named).collect()
     }
 
     /// The data of a stream's events, `[DONE]` excluded but checked.

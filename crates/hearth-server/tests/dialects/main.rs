@@ -1,0 +1,9 @@
+//! The dialects as their clients see them: a whole server in this process, on tiny models.
+
+mod anthropic;
+mod binding;
+mod chat;
+mod client;
+mod completions;
+mod responses;
+mod talk;
