@@ -7,6 +7,7 @@ mod screen;
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use hearth_server::limits::Limits;
 use hearth_server::listen;
 use hearth_server::metrics::Metrics;
 use hearth_server::models::{LoadError, ModelSettings, Models, NamedModel, is_name};
+use hearth_server::openai::responses::store::{Bounds, ResponseStore};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{LogArg, ServeArgs, SpeculateArg};
@@ -57,7 +59,12 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         load::kernels(args.machine.threads)?,
         metrics.clone(),
     );
-    let app = App::new(models, limits, server_keys, access(args, is_local), metrics);
+    let responses = responses(disk.is_some())?;
+    let bounds = Bounds::of(&limits);
+    let mut app = App::new(models, limits, server_keys, access(args, is_local), metrics);
+    if let Some(path) = &responses {
+        app = app.keeping_responses(open_responses(path, bounds)?);
+    }
     start_log(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)
@@ -80,6 +87,7 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
                 address,
                 is_local,
                 disk,
+                responses,
             },
         )
         .await;
@@ -302,6 +310,21 @@ fn prefix(args: &ServeArgs) -> PrefixOptions {
         share_between_owners: args.machine.share_cache,
         ..PrefixOptions::default()
     }
+}
+
+/// Where answers are kept that later requests may go on from: in memory where nothing of prompts may go to disk.
+fn responses(keeps_on_disk: bool) -> Result<Option<PathBuf>, Failure> {
+    let home = keeps_on_disk.then(env::home).transpose()?;
+    Ok(home.map(|home| home.join("responses.sqlite")))
+}
+
+fn open_responses(path: &Path, bounds: Bounds) -> Result<ResponseStore, Failure> {
+    ResponseStore::open(path, bounds).map_err(|error| {
+        let path = path.display();
+        Failure::input(format!("cannot keep answers in '{path}'"))
+            .caused_by(&error)
+            .hint("is it a file of hearth's? --no-disk-cache keeps them in memory")
+    })
 }
 
 fn cannot_load(name: &str, error: LoadError) -> Failure {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use hearth_engine::prefix::DiskOptions;
 use hearth_server::app::App;
@@ -19,6 +20,8 @@ pub struct Facts {
     pub is_local: bool,
     /// Where prompts are kept.
     pub disk: Option<DiskOptions>,
+    /// Where answers are kept.
+    pub responses: Option<PathBuf>,
 }
 
 /// Prints it on standard error.
@@ -49,6 +52,13 @@ fn screen(models: &[ModelInfo], needs_key: bool, facts: &Facts) -> String {
         ),
         None => "no prompt is kept on disk".into(),
     };
+    let answers = match &facts.responses {
+        Some(path) => format!(
+            "those of /v1/responses are kept in {} unless a request says no",
+            one_line(&path.to_string_lossy())
+        ),
+        None => "those of /v1/responses are kept in memory".into(),
+    };
     let url = match facts.address.port() {
         DEFAULT_PORT => String::new(),
         _ => format!(" --url {base}"),
@@ -57,6 +67,7 @@ fn screen(models: &[ModelInfo], needs_key: bool, facts: &Facts) -> String {
         ("private", who.to_owned()),
         ("keys", keys.to_owned()),
         ("cache", cache),
+        ("answers", answers),
         (
             "manage",
             "pull, delete and copy are switched off".to_owned(),
