@@ -244,7 +244,7 @@ def wait_idle(server, patience):
 
 def hang_up(server, number):
     """Milliseconds from a client's leaving until its place is free."""
-    words = " ".join(f"{number}x{index}" for index in range(6000))
+    words = " ".join(f"{number}x{index}" for index in range(4000))
     try:
         ask(server, {"model": server.model, "prompt": words, "max_tokens": 5}, patience=0.3)
     except Hung:
