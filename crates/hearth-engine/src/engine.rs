@@ -88,6 +88,8 @@ pub struct EngineSnapshot {
     pub n_read: u64,
     /// Tokens of prompts that were found in the cache.
     pub n_cached: u64,
+    /// Whether pages should be written to files and cannot be; the log says why.
+    pub is_disk_off: bool,
     /// Tokens drawn.
     pub n_written: u64,
     /// Pages that were read from files.

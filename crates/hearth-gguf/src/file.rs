@@ -1,12 +1,16 @@
 //! The bytes of one file, from wherever they come.
 
-use std::{fs::File, ops::ControlFlow, path::Path};
+use std::{
+    fs::{File, Metadata},
+    ops::ControlFlow,
+    path::Path,
+};
 
 use crate::{error::GgufError, map::Map};
 
 /// Bytes that do not change while they are held.
 pub(crate) enum Source {
-    Mapped(Map),
+    Mapped(Map, Metadata),
     Static(&'static [u8]),
     Owned(Vec<u8>),
 }
@@ -31,15 +35,25 @@ impl Source {
             });
         }
         let file = File::open(path).map_err(failed)?;
-        if file.metadata().map_err(failed)?.len() == 0 {
+        let metadata = file.metadata().map_err(failed)?;
+        if metadata.len() == 0 {
             return Err(GgufError::Empty);
         }
-        Map::new(&file).map(Source::Mapped).map_err(failed)
+        let map = Map::new(&file).map_err(failed)?;
+        Ok(Source::Mapped(map, metadata))
+    }
+
+    /// What the system told of the file when it was opened.
+    pub fn metadata(&self) -> Option<&Metadata> {
+        match self {
+            Source::Mapped(_, metadata) => Some(metadata),
+            Source::Static(_) | Source::Owned(_) => None,
+        }
     }
 
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Source::Mapped(map) => map.bytes(),
+            Source::Mapped(map, _) => map.bytes(),
             Source::Static(bytes) => bytes,
             Source::Owned(bytes) => bytes,
         }
@@ -48,7 +62,7 @@ impl Source {
     /// Bytes in memory; what is not mapped from a file is there.
     pub fn resident_bytes(&self) -> Option<u64> {
         match self {
-            Source::Mapped(map) => map.resident_bytes(),
+            Source::Mapped(map, _) => map.resident_bytes(),
             Source::Static(_) | Source::Owned(_) => Some(self.bytes().len() as u64),
         }
     }
@@ -64,7 +78,7 @@ impl Source {
         let bytes = self.bytes();
         let mut announced = 0;
         for start in (0..bytes.len()).step_by(STEP) {
-            if let Source::Mapped(map) = self {
+            if let Source::Mapped(map, _) = self {
                 let end = (start + STEP + AHEAD).min(bytes.len());
                 if end - announced >= AHEAD / 2 || (end == bytes.len() && announced < end) {
                     map.will_need(announced, end - announced);

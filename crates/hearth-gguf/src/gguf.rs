@@ -1,7 +1,7 @@
 //! A model, opened: one file or several, one metadata, one directory.
 
 use std::{
-    fmt, io,
+    fmt, fs, io,
     ops::ControlFlow,
     path::{Path, PathBuf},
 };
@@ -216,6 +216,15 @@ impl Gguf {
     #[must_use]
     pub fn file(&self, index: usize) -> &[u8] {
         self.sources[index].bytes()
+    }
+
+    /// What the system told of one of the files when it was opened; `None` for a model in memory.
+    ///
+    /// # Panics
+    /// There is no such file.
+    #[must_use]
+    pub fn file_metadata(&self, index: usize) -> Option<&fs::Metadata> {
+        self.sources[index].metadata()
     }
 
     /// Bytes of one of the files before its first tensor.

@@ -80,20 +80,17 @@ impl ModelIdentity {
         )
     }
 
-    /// Device, inode, size and time of the files; none for a model that has no files, or whose files are not
-    /// those that were opened.
+    /// Device, inode, size and time of the files as they were opened; none for a model that has no files.
     pub(super) fn stamp(&self) -> Option<Key> {
-        let (mut all, mut n_bytes) = (Vec::new(), 0);
-        for path in self.gguf.paths() {
-            let metadata = fs::metadata(path).ok()?;
+        let mut all = Vec::new();
+        for (file, path) in self.gguf.paths().iter().enumerate() {
+            let metadata = self.gguf.file_metadata(file)?;
             let modified = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-            n_bytes += metadata.len();
             all.extend(metadata.len().to_le_bytes());
             all.extend(modified.as_nanos().to_le_bytes());
-            all.extend(place(path, &metadata));
+            all.extend(place(path, metadata));
         }
-        let is_what_was_opened = !all.is_empty() && n_bytes == self.gguf.file_bytes();
-        is_what_was_opened.then(|| Key::of("hearth stamp", &[&all]))
+        (!all.is_empty()).then(|| Key::of("hearth stamp", &[&all]))
     }
 
     /// The head, the size and samples of the weights.

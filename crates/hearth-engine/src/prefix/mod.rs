@@ -101,18 +101,16 @@ pub(crate) struct Found {
 }
 
 /// What a store did so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PrefixStatistics {
-    /// Pages in memory.
-    pub n_pages: usize,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PrefixStatistics {
     /// Pages found.
     pub n_found: u64,
     /// Of those, pages that came from files.
     pub n_read: u64,
     /// Pages written to files.
     pub n_written: u64,
-    /// Why nothing is written to files any more.
-    pub disk_notice: Option<String>,
+    /// Whether files were asked for, and pages cannot be written to them.
+    pub is_disk_off: bool,
 }
 
 /// The pages of one model.
@@ -143,7 +141,7 @@ impl PrefixStore {
             Err(error) => {
                 let folder = disk.folder.display();
                 tracing::warn!(%folder, %error, "prefixes are not kept on disk");
-                statistics.disk_notice = Some(format!("{folder}: {error}"));
+                statistics.is_disk_off = true;
                 None
             }
         });
@@ -168,18 +166,8 @@ impl PrefixStore {
 
     /// The pages of the longest stored run that `tokens` begins with: full pages, and at least one token is left
     /// over, since its logits are wanted. The caller becomes a holder of each. What is only in files is read into
-    /// pages of the pool, for which others are given up if need be.
-    pub(crate) fn find(
-        &mut self,
-        owner: &Owner,
-        tokens: &[u32],
-        pool: &mut PagePool,
-    ) -> Vec<PageId> {
-        self.find_up_to(usize::MAX, owner, tokens, pool).pages
-    }
-
-    /// The same for a caller with other things to do: reads no more from files than takes about a tenth of a second. If
-    /// there may be more, what was read stays in memory, and the next call finds that and reads on.
+    /// pages of the pool, for which others are given up if need be, but no more at a time than takes about a tenth
+    /// of a second. If there may be more, what was read stays in memory, and the next call finds that and reads on.
     pub(crate) fn find_some(
         &mut self,
         owner: &Owner,
@@ -390,11 +378,10 @@ impl PrefixStore {
 
     /// What happened so far.
     pub(crate) fn statistics(&self) -> PrefixStatistics {
-        let mut statistics = self.statistics.clone();
-        statistics.n_pages = self.cached.len();
+        let mut statistics = self.statistics;
         if let Some(disk) = &self.disk {
             statistics.n_written = disk.n_written;
-            statistics.disk_notice = disk.notice().map(str::to_owned);
+            statistics.is_disk_off = !disk.is_writing();
         }
         statistics
     }

@@ -322,6 +322,7 @@ impl<'t> Worker<'t> {
             n_waiting: self.scheduler.n_waiting(),
             n_pages,
             n_pages_cached,
+            is_disk_off: stored.is_disk_off,
             n_pages_used: n_pages - memory.pool.n_free() - n_pages_cached,
             ..self.counts
         };

@@ -38,6 +38,9 @@ use super::{
 /// Copies of pages that wait to be written take at most this much memory.
 const MAX_QUEUED_BYTES: usize = 64 << 20;
 
+/// Copies whose memory is kept for the next ones.
+const MAX_SPARE: usize = 2;
+
 /// Threads that read at the same time, and bytes from which on they pay.
 const MAX_READERS: usize = 4;
 const MIN_THREADED_BYTES: usize = 4 << 20;
@@ -63,6 +66,8 @@ pub(super) struct Disk {
     news: Receiver<News>,
     thread: Option<JoinHandle<()>>,
     n_queued: usize,
+    /// Memory of copies that were written.
+    spare: Vec<Vec<u8>>,
     /// Why nothing is written any more.
     notice: Option<String>,
     pub n_written: u64,
@@ -93,6 +98,7 @@ impl Disk {
             news,
             thread: None,
             n_queued: 0,
+            spare: Vec::new(),
             notice: None,
             n_written: 0,
         };
@@ -119,7 +125,7 @@ impl Disk {
         }
     }
 
-    /// Why nothing is written any more, if so.
+    #[cfg(test)]
     pub(super) fn notice(&self) -> Option<&str> {
         self.notice.as_deref()
     }
@@ -140,11 +146,15 @@ impl Disk {
         let Some((path, header)) = self.place(root, &link) else {
             return;
         };
+        // New memory costs more than the copy.
+        let mut copy = self.spare.pop().unwrap_or_default();
+        copy.clear();
+        copy.extend_from_slice(body);
         self.n_queued += 1;
         self.order(Order::Store {
             path,
             header: Box::new(header),
-            body: body.to_vec(),
+            body: copy,
         });
     }
 
@@ -256,11 +266,13 @@ impl Disk {
                 let before = self.model.replace(model);
                 return before.is_none_or(|model| model.file == file);
             }
-            News::Stored => {
-                self.n_queued = self.n_queued.saturating_sub(1);
-                self.n_written += 1;
+            News::Done { body, is_written } => {
+                self.n_queued -= 1;
+                self.n_written += u64::from(is_written);
+                if self.spare.len() < MAX_SPARE {
+                    self.spare.push(body);
+                }
             }
-            News::Skipped => self.n_queued = self.n_queued.saturating_sub(1),
             News::Off(reason) => self.switch_off(&reason),
         }
         true

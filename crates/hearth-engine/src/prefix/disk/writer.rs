@@ -37,10 +37,9 @@ pub(super) enum Order {
 pub(super) enum News {
     /// The SHA-256 of the model.
     Model(Key),
-    /// A page was written.
-    Stored,
-    /// A page was not written: it is there already, or another process kept the lock.
-    Skipped,
+    /// A page was done with, its memory comes back. Unless it was written, it was there already, or another process kept
+    /// the lock, or nothing is written any more.
+    Done { body: Vec<u8>, is_written: bool },
     /// Nothing is written any more.
     Off(String),
 }
@@ -73,10 +72,14 @@ impl Writer {
                 Order::Touch(path) => file::touch(&path),
                 // It may be gone already, or not ours to remove; then it stays ignored.
                 Order::Remove(path) => drop(fs::remove_file(path)),
-                Order::Store { .. } if !is_writing => self.tell(News::Skipped),
                 Order::Store { path, header, body } => {
-                    let stored = self.store(&path, &header, &body);
-                    is_writing = self.check(stored.map(|news| self.tell(news)), "writing a page");
+                    let stored = match is_writing {
+                        true => self.store(&path, &header, &body),
+                        false => Ok(false),
+                    };
+                    let is_written = matches!(stored, Ok(true));
+                    is_writing &= self.check(stored.map(drop), "writing a page");
+                    self.tell(News::Done { body, is_written });
                 }
             }
         }
@@ -107,12 +110,13 @@ impl Writer {
         }
     }
 
-    fn store(&self, path: &Path, header: &Header, body: &[u8]) -> io::Result<News> {
+    /// Whether it was written.
+    fn store(&self, path: &Path, header: &Header, body: &[u8]) -> io::Result<bool> {
         let Some(locked) = self.root.lock()? else {
-            return Ok(News::Skipped);
+            return Ok(false);
         };
         if path.try_exists()? {
-            return Ok(News::Skipped);
+            return Ok(false);
         }
         let n_bytes = (HEADER_BYTES + body.len()) as u64;
         if !locked.reserve(n_bytes)? {
@@ -126,7 +130,7 @@ impl Writer {
             make_private(folder)?;
         }
         file::write(path, header, body)?;
-        Ok(News::Stored)
+        Ok(true)
     }
 
     /// Whether it went well. If not, the other side hears what went wrong.

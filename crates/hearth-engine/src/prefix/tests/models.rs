@@ -1,6 +1,6 @@
 //! Models: pages give the same bits, and only those of the same model are found.
 
-use std::{env, fs, num::NonZeroUsize, path::Path};
+use std::{fs, num::NonZeroUsize, path::Path};
 
 use hearth_kernels::{Kernels, Level};
 use hearth_model::{Batch, Executor, ExecutorLimits, Row, Sequence};
@@ -71,7 +71,10 @@ impl<'a> Run<'a> {
     /// Pages found, and the bits of the logits of the last 24 tokens.
     fn logits_of_the_end(&mut self, tokens: &[u32]) -> (usize, Vec<u32>) {
         let owner = owner("ann");
-        let found = self.store.find(&owner, tokens, &mut self.pool);
+        let found = self
+            .store
+            .find_up_to(usize::MAX, &owner, tokens, &mut self.pool)
+            .pages;
         let n_found = found.len();
         let mut sequence = Sequence::new();
         sequence.adopt(found, n_found * PAGE_POSITIONS);
