@@ -175,14 +175,6 @@ pub enum SubmitError {
         /// The most it holds.
         limit: usize,
     },
-    /// The request would need more keys and values than the budget can ever hold.
-    #[error("the request may need {n_pages} pages of 64 positions, the budget holds {limit}")]
-    TooLarge {
-        /// Pages it may need.
-        n_pages: usize,
-        /// Pages there are.
-        limit: usize,
-    },
     /// The engine has ended.
     #[error("the engine is shutting down")]
     ShuttingDown,

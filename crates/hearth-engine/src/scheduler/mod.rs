@@ -29,7 +29,7 @@ const TURNS_TO_OLDEST: u64 = 4;
 /// Every so many turns the oldest job of all.
 const TURNS_TO_OLDEST_OF_ALL: u64 = 16;
 /// How much longer a step may take when nobody else is there. Whoever comes then waits for the end of it.
-const ALONE: f64 = 2.5;
+const ALONE: f64 = 2.0;
 /// Tokens of an answer that pages are kept free for when a job is admitted. Most answers are shorter than what they
 /// may be; one that is longer and finds no page is put back and read again.
 pub(crate) const HORIZON: usize = 256;

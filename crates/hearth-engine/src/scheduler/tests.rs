@@ -314,8 +314,8 @@ fn alone_a_prompt_gets_long_steps() {
     machine.step();
     let n_rows = machine.n_rows[&JobId(0)] - before;
     assert!(
-        (160..=250).contains(&n_rows),
-        "{n_rows} rows in half a second of 2 ms each"
+        (140..=200).contains(&n_rows),
+        "{n_rows} rows in 0.4 s of 2 ms each"
     );
 }
 
