@@ -10,14 +10,17 @@ pub(crate) fn format(fields: &mut Fields<'_>, notices: &mut Notices) -> Result<F
     if let Some(object) = fields.object("response_format")? {
         let mut inner = Fields::within(object, fields.path_of("response_format"));
         let format = response_format(&mut inner, notices)?;
-        found.extend((format != Format::Text).then_some(("response_format", format)));
+        found.extend((format != Format::Text).then_some(("response_format".to_owned(), format)));
     }
     if let Some(text) = fields.string("grammar")? {
-        found.push(("grammar", Format::Gbnf(text)));
+        found.push(("grammar".to_owned(), Format::Gbnf(text)));
     }
     for name in ["json_schema", "guided_json"] {
         if let Some(value) = fields.value(name) {
-            found.push((name, Format::JsonSchema(schema(fields, name, value)?)));
+            found.push((
+                name.to_owned(),
+                Format::JsonSchema(schema(fields, name, value)?),
+            ));
         }
     }
     guided(fields, "guided_", &mut found)?;
@@ -28,7 +31,7 @@ pub(crate) fn format(fields: &mut Fields<'_>, notices: &mut Notices) -> Result<F
     }
     match (found.pop(), found.pop()) {
         (Some((name, _)), Some((other, _))) => Err(fields.invalid(
-            name,
+            &name,
             format!("and {other} both bind the answer; send one of them"),
         )),
         (Some((_, format)), None) => Ok(format),
@@ -78,10 +81,11 @@ fn schema(fields: &Fields<'_>, name: &str, value: &Value) -> Result<Value, ApiEr
 fn guided(
     fields: &mut Fields<'_>,
     prefix: &str,
-    found: &mut Vec<(&'static str, Format)>,
+    found: &mut Vec<(String, Format)>,
 ) -> Result<(), ApiError> {
-    if let Some(pattern) = fields.string(&format!("{prefix}regex"))? {
-        found.push(("regex", Format::Regex(pattern)));
+    let name = format!("{prefix}regex");
+    if let Some(pattern) = fields.string(&name)? {
+        found.push((fields.path_of(&name), Format::Regex(pattern)));
     }
     let name = format!("{prefix}choice");
     if let Some(list) = fields.array(&name)? {
@@ -89,10 +93,11 @@ fn guided(
         let texts: Option<Vec<String>> = texts.collect();
         let texts = texts.filter(|texts| !texts.is_empty());
         let texts = texts.ok_or_else(|| fields.invalid(&name, "must be strings, at least one"))?;
-        found.push(("choice", Format::Choice(texts)));
+        found.push((fields.path_of(&name), Format::Choice(texts)));
     }
-    if let Some(text) = fields.string(&format!("{prefix}grammar"))? {
-        found.push(("grammar", grammar(text)));
+    let name = format!("{prefix}grammar");
+    if let Some(text) = fields.string(&name)? {
+        found.push((fields.path_of(&name), grammar(text)));
     }
     Ok(())
 }
@@ -112,10 +117,7 @@ fn grammar(text: String) -> Format {
     }
 }
 
-fn structured(
-    fields: &mut Fields<'_>,
-    found: &mut Vec<(&'static str, Format)>,
-) -> Result<(), ApiError> {
+fn structured(fields: &mut Fields<'_>, found: &mut Vec<(String, Format)>) -> Result<(), ApiError> {
     match fields.value("json") {
         None => {}
         // vLLM also takes it as text.
@@ -123,12 +125,18 @@ fn structured(
             let object: Result<Map<String, Value>, _> = serde_json::from_str(text);
             let object = object
                 .map_err(|error| fields.invalid("json", format!("is no JSON object: {error}")))?;
-            found.push(("json", Format::JsonSchema(Value::Object(object))));
+            found.push((
+                fields.path_of("json"),
+                Format::JsonSchema(Value::Object(object)),
+            ));
         }
-        Some(value) => found.push(("json", Format::JsonSchema(schema(fields, "json", value)?))),
+        Some(value) => found.push((
+            fields.path_of("json"),
+            Format::JsonSchema(schema(fields, "json", value)?),
+        )),
     }
     if fields.bool("json_object")? == Some(true) {
-        found.push(("json_object", Format::JsonObject));
+        found.push((fields.path_of("json_object"), Format::JsonObject));
     }
     guided(fields, "", found)
 }
@@ -243,6 +251,10 @@ mod tests {
             (
                 json!({"response_format": {"type": "json_object"}, "grammar": "root ::= \"a\""}),
                 "grammar",
+            ),
+            (
+                json!({"guided_regex": "a", "structured_outputs": {"choice": ["a"]}}),
+                "structured_outputs.choice",
             ),
         ];
         for (body, param) in cases {

@@ -46,7 +46,7 @@ pub(super) fn completion_request(
     let mut notices = Notices::of_body(&mut fields, limits.notices)?;
     let model = common::model(&mut fields)?;
     let prompts = prompts(&mut fields, limits)?;
-    let n = answers(&mut fields, prompts.len(), limits)?;
+    let n = answers(&mut fields, prompts.len(), limits, &mut notices)?;
     let n_logprobs = fields.count("logprobs", 0..=MAX_LOGPROBS)?;
     let echoes = fields.bool("echo")?.unwrap_or(false);
     let ask = Ask {
@@ -82,16 +82,20 @@ pub(super) fn completion_request(
     Ok((request, notices))
 }
 
-/// `n`, and `best_of`, which cannot choose among more answers than are given.
-fn answers(fields: &mut Fields<'_>, n_prompts: usize, limits: &Limits) -> Result<usize, ApiError> {
-    let n = fields.count("n", 1..=limits.n)?;
-    let best_of = fields.count("best_of", 1..=limits.n)?;
-    let n = n.unwrap_or(1);
-    if best_of.is_some_and(|best_of| best_of != n) {
-        return Err(fields.invalid(
-            "best_of",
-            format!("must equal n, which is {n}: every answer made is given"),
-        ));
+/// `n`, and `best_of`, which chooses nothing here: every answer that is made is given.
+fn answers(
+    fields: &mut Fields<'_>,
+    n_prompts: usize,
+    limits: &Limits,
+    notices: &mut Notices,
+) -> Result<usize, ApiError> {
+    let n = fields.count("n", 1..=limits.n)?.unwrap_or(1);
+    match fields.count("best_of", 1..=limits.n)? {
+        Some(best_of) if best_of < n => {
+            return Err(fields.invalid("best_of", format!("must not be less than n, which is {n}")));
+        }
+        Some(best_of) if best_of > n => notices.ignored("best_of"),
+        _ => {}
     }
     if n * n_prompts > limits.answers {
         let message = format!(
@@ -259,7 +263,7 @@ mod tests {
             ("logprobs", json!(true), "logprobs"),
             ("echo", json!(1), "echo"),
             ("suffix", json!(1), "suffix"),
-            ("best_of", json!(2), "best_of"),
+            ("best_of", json!(0), "best_of"),
             ("n", json!(129), "n"),
         ];
         for (name, value, param) in cases {
@@ -276,6 +280,14 @@ mod tests {
         assert_eq!(read(body).unwrap_err().param.as_deref(), Some("suffix"));
         let body = json!({"model": "m", "prompt": vec!["a"; 100], "n": 100});
         assert_eq!(read(body).unwrap_err().param.as_deref(), Some("n"));
-        assert!(read(json!({"model": "m", "prompt": "a", "n": 2, "best_of": 2})).is_ok());
+        let body = json!({"model": "m", "prompt": "a", "n": 2, "best_of": 1});
+        assert_eq!(read(body).unwrap_err().param.as_deref(), Some("best_of"));
+        for (best_of, header) in [(2, None), (3, Some("ignored=best_of"))] {
+            let body = json!({"model": "m", "prompt": "a", "n": 2, "best_of": best_of});
+            let (request, notices) = read(body).unwrap();
+            assert_eq!(request.asks[0].n, 2);
+            let found = notices.header();
+            assert_eq!(found.as_ref().map(|value| value.to_str().unwrap()), header);
+        }
     }
 }
