@@ -35,6 +35,8 @@ const MAX_CHOICES: usize = 10_000;
 const MAX_CHOICE_BYTES: usize = 256 * 1024;
 /// The most text of a Lark grammar.
 const MAX_LARK_BYTES: usize = 64 * 1024;
+/// How deep its groups may be nested; brackets within expressions and strings count too.
+const MAX_LARK_DEPTH: usize = 100;
 
 /// Compiles grammars for one model's vocabulary.
 ///
@@ -72,7 +74,7 @@ impl Grammars {
             thinking: grammar.thinking.clone().filter(Thinking::is_marked),
             answer: compiled.answer,
             guards_names: compiled.guards_names,
-            passing: Vec::new(),
+            passing: [Vec::new(), Vec::new()],
             newlines: Vec::new(),
             objects: Vec::new(),
             notices: compiled.notices,
@@ -205,6 +207,7 @@ fn lark(vocabulary: &Vocabulary, text: &str) -> Result<Matcher> {
             limit: MAX_LARK_BYTES,
         });
     }
+    check_nesting(text)?;
     // What these do is done by the caller of the parser, or is not held to our limits.
     for word in [
         "%json",
@@ -229,23 +232,40 @@ fn lark(vocabulary: &Vocabulary, text: &str) -> Result<Matcher> {
     )
 }
 
+/// The library reads groups by recursion.
+fn check_nesting(text: &str) -> Result<()> {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    match deepest > MAX_LARK_DEPTH {
+        true => Err(ConstraintError::Limit {
+            what: "depth of the grammar's groups",
+            n: deepest,
+            limit: MAX_LARK_DEPTH,
+        }),
+        false => Ok(()),
+    }
+}
+
 /// A parser that has something to expect: that there is no first token is found here and not in the answer.
 pub(super) fn ready(
     vocabulary: &Vocabulary,
     language: &'static str,
     grammar: GrammarInit,
 ) -> Result<Matcher> {
-    let mut matcher = vocabulary.matcher(language, grammar)?;
-    let mut trial = matcher.deep_clone();
-    let is_possible = trial.compute_mask_or_eos().map(|mask| !mask.is_zero());
-    match is_possible {
-        Ok(true) => Ok(matcher),
-        Ok(false) => Err(ConstraintError::grammar(language, "nothing satisfies it")),
-        Err(_) if matcher.is_accepting().unwrap_or(false) => Ok(matcher),
-        Err(error) if trial.stop_reason() == llguidance::api::StopReason::NoExtensionBias => {
-            let _ = error;
-            Err(ConstraintError::grammar(language, "nothing satisfies it"))
+    let matcher = vocabulary.matcher(language, grammar)?;
+    match matcher.deep_clone().compute_mask_or_eos() {
+        Ok(mask) if !mask.is_zero() => Ok(matcher),
+        // How the parser says that no token fits.
+        Err(error) if !error.to_string().starts_with("NoExtensionBias") => {
+            Err(ConstraintError::grammar(language, error))
         }
-        Err(error) => Err(ConstraintError::grammar(language, error)),
+        _ => Err(ConstraintError::grammar(language, "nothing satisfies it")),
     }
 }

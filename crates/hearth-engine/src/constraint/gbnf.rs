@@ -19,6 +19,9 @@ pub(super) const LANGUAGE: &str = "GBNF grammar";
 
 type Result<T> = std::result::Result<T, ConstraintError>;
 
+/// How many rules may lead from one to the next without recursion.
+const MAX_CHAIN: usize = 200;
+
 /// Adds a grammar's rules; returns its `root`.
 pub(super) fn build(builder: &mut Builder, text: &str) -> Result<Node> {
     let (mut rules, root) = parse::parse(text)?;
@@ -28,7 +31,7 @@ pub(super) fn build(builder: &mut Builder, text: &str) -> Result<Node> {
     let n = rules.len();
     let mut compiler = Compiler {
         builder,
-        is_recursive: find_recursive(&rules),
+        is_recursive: find_recursive(&rules)?,
         rules,
         regexes: vec![None; n],
         nodes: vec![None; n],
@@ -96,22 +99,24 @@ fn split_tail(expr: &Expr, index: usize) -> Option<(Vec<Expr>, Vec<Expr>)> {
 }
 
 /// Which rules contain themselves or a rule that does.
-fn find_recursive(rules: &[Expr]) -> Vec<bool> {
+fn find_recursive(rules: &[Expr]) -> Result<Vec<bool>> {
     let used: Vec<Vec<usize>> = rules.iter().map(rules_in).collect();
     let mut is_recursive = vec![true; rules.len()];
-    loop {
+    for _ in 0..=MAX_CHAIN {
         let found: Vec<usize> = (0..rules.len())
             .filter(|&index| {
                 is_recursive[index] && !used[index].iter().any(|&other| is_recursive[other])
             })
             .collect();
         if found.is_empty() {
-            return is_recursive;
+            return Ok(is_recursive);
         }
         found
             .into_iter()
             .for_each(|index| is_recursive[index] = false);
     }
+    let problem = format!("more than {MAX_CHAIN} rules lead from one to the next");
+    Err(ConstraintError::grammar(LANGUAGE, problem))
 }
 
 fn rules_in(expr: &Expr) -> Vec<usize> {

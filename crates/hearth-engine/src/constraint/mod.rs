@@ -20,6 +20,7 @@ mod state;
 mod tests;
 mod tools;
 mod vocabulary;
+mod writing;
 
 use hearth_text::parse::ToolFormat;
 use serde_json::Value;

@@ -67,6 +67,21 @@ impl Names {
         self.clone().push(piece)
     }
 
+    /// Whether [`is_at_risk`](Self::is_at_risk) can be true behind `piece`: a quick look, as there are many tokens.
+    pub(super) fn may_be_at_risk_behind(&self, piece: &[u8]) -> bool {
+        let has_quote = piece.contains(&b'"');
+        match (&self.string, self.open.last()) {
+            (Some(text), Some(level)) if text.is_name && !has_quote => {
+                level.names.iter().any(|name| {
+                    let rest = name.strip_prefix(text.raw.as_slice());
+                    rest.is_some_and(|rest| rest.starts_with(piece))
+                })
+            }
+            (Some(_), _) => has_quote,
+            (None, _) => self.open.iter().any(|level| !level.names.is_empty()),
+        }
+    }
+
     /// Whether a name is needed next, or is being written, that may turn out to be one of those the object has.
     pub(super) fn is_at_risk(&self) -> bool {
         let Some(level) = self.open.last().filter(|level| !level.names.is_empty()) else {

@@ -61,6 +61,13 @@ impl Scanner {
         None
     }
 
+    /// Whether some marker may have begun in what was read.
+    pub(super) fn is_begun(&self) -> bool {
+        let begins =
+            |marker: &Vec<u8>| (1..marker.len()).any(|n| self.tail.ends_with(&marker[..n]));
+        self.markers.iter().any(begins)
+    }
+
     /// Whether the last byte of some marker is in `piece` before its end: only such a piece can go past one.
     pub(super) fn can_pass(&self, piece: &[u8]) -> bool {
         let Some((_, before)) = piece.split_last() else {

@@ -8,13 +8,13 @@ use std::{fmt, sync::Arc};
 
 use llguidance::{Matcher, toktrie::SimpleVob};
 
-use super::{error::ConstraintError, names::Names, scanner::Scanner, vocabulary::Vocabulary};
+use super::{
+    error::ConstraintError, names::Names, scanner::Scanner, vocabulary::Vocabulary,
+    writing::Writing,
+};
 
 /// Line feeds a model may write between its thought and the answer. Templates write two.
 const MAX_GAP: usize = 2;
-
-/// Masks that may be computed before one token to see whether a name is left.
-const MAX_LOOKS: usize = 64;
 
 /// What an answer must be, compiled once and shared by all answers to a request.
 pub(super) struct Plan {
@@ -23,8 +23,8 @@ pub(super) struct Plan {
     pub answer: Answer,
     /// Objects may have names the schema does not list.
     pub guards_names: Option<Names>,
-    /// Tokens that may go past the end of a marker that is looked for.
-    pub passing: Vec<u32>,
+    /// Tokens that may go past the end of a marker that is looked for, and of these the ones that hold all of it.
+    pub passing: [Vec<u32>; 2],
     /// Tokens of line feeds alone, when thinking may come first.
     pub newlines: Vec<u32>,
     /// Tokens whose first character that is no blank is `{`, when a call may begin so.
@@ -88,10 +88,13 @@ impl Plan {
         let scanner = Scanner::new(self.markers().chain(self.close()));
         let vocabulary = &self.vocabulary;
         let all = 0..vocabulary.len() as u32;
-        self.passing = all
+        let passing: Vec<u32> = all
             .clone()
             .filter(|&token| scanner.can_pass(vocabulary.text(token)))
             .collect();
+        let holds = |token: &u32| scanner.look(vocabulary.text(*token)).is_some();
+        let holding = passing.iter().copied().filter(holds).collect();
+        self.passing = [passing, holding];
         if self.thinking.is_some() {
             self.newlines = all
                 .clone()
@@ -136,31 +139,6 @@ struct Free {
     opening: Option<usize>,
     /// Nothing but blanks was written yet, and what a call needs that begins here.
     first: Option<Box<Writing>>,
-}
-
-struct Writing {
-    matcher: Matcher,
-    names: Option<Names>,
-    /// Line feeds that may still come before the first byte.
-    gap: usize,
-    /// How much of the tag that opens a thought has been written in place of the answer.
-    opening: Option<usize>,
-    /// Free text goes on behind it.
-    is_followed: bool,
-    /// What else the answer may be, as long as all that is written fits both.
-    other: Option<Box<Writing>>,
-}
-
-impl Clone for Writing {
-    fn clone(&self) -> Self {
-        Writing {
-            // A shallow clone shares the lexer's memory, and with it the steps that count against its limits.
-            matcher: self.matcher.deep_clone(),
-            names: self.names.clone(),
-            other: self.other.clone(),
-            ..*self
-        }
-    }
 }
 
 impl Clone for Constraint {
@@ -268,10 +246,8 @@ impl Constraint {
     pub(crate) fn must_end(&self) -> bool {
         match &self.phase {
             Phase::Writing(writing) => {
-                writing.matcher.is_stopped()
-                    && writing.gap == 0
-                    && writing.opening.is_none()
-                    && writing.other.is_none()
+                let may_wait = writing.gap.is_some_and(|gap| gap > 0) || writing.opening.is_some();
+                writing.matcher.is_stopped() && !may_wait && writing.other.is_none()
             }
             Phase::Ended => true,
             _ => false,
@@ -299,7 +275,7 @@ impl Plan {
             }),
             Answer::Whole(matcher) => {
                 let mut writing = self.begin(matcher, false);
-                (writing.gap, writing.opening) = (gap, opening);
+                (writing.gap, writing.opening) = (Some(gap), opening);
                 Phase::Writing(writing)
             }
             Answer::Either(both) => {
@@ -308,7 +284,7 @@ impl Plan {
                     writing.names = one.guards_names.clone();
                     writing
                 });
-                (writing.gap, writing.opening) = (gap, opening);
+                (writing.gap, writing.opening) = (Some(gap), opening);
                 writing.other = Some(other);
                 Phase::Writing(writing)
             }
@@ -319,7 +295,7 @@ impl Plan {
         Box::new(Writing {
             matcher: matcher.deep_clone(),
             names: self.guards_names.clone(),
-            gap: 0,
+            gap: None,
             opening: None,
             is_followed,
             other: None,
@@ -340,7 +316,8 @@ impl Plan {
                 found.n_behind > 0 && !may_follow(&text[text.len() - found.n_behind..])
             })
         };
-        self.passing.iter().filter(passes).for_each(forbid(logits));
+        let tokens = &self.passing[usize::from(!scanner.is_begun())];
+        tokens.iter().filter(passes).for_each(forbid(logits));
     }
 
     /// Where `{` begins a call, what a token has behind it must fit the call.
@@ -414,8 +391,7 @@ impl Plan {
         token: u32,
         text: &[u8],
     ) -> Result<Phase, ConstraintError> {
-        if writing.gap > 0 && is_blank(text) {
-            writing.gap = writing.gap.saturating_sub(text.len());
+        if writing.takes_as_gap(token, text) {
             return Ok(Phase::Writing(writing));
         }
         match writing.opening.map(|n_open| self.open(n_open, text)) {
@@ -428,7 +404,7 @@ impl Plan {
             }
             Some(Opening::No) | None => {}
         }
-        (writing.gap, writing.opening) = (0, None);
+        (writing.gap, writing.opening) = (None, None);
         writing.consume(token, text)?;
         if writing.is_followed && writing.matcher.is_stopped() {
             return Ok(Phase::Free(Free {
@@ -446,7 +422,7 @@ impl Plan {
     }
 
     /// How `text` goes on in the tag that opens a thought.
-    fn open<'a>(&self, n_open: usize, text: &'a [u8]) -> Opening<'a> {
+    pub(super) fn open<'a>(&self, n_open: usize, text: &'a [u8]) -> Opening<'a> {
         let tag = self.thinking.as_ref().map_or("", |tags| tags.open.as_str());
         let rest = &tag.as_bytes()[n_open..];
         if rest.is_empty() || text.is_empty() {
@@ -460,166 +436,10 @@ impl Plan {
     }
 }
 
-enum Opening<'a> {
+pub(super) enum Opening<'a> {
     No,
     Part(usize),
     Done(&'a [u8]),
-}
-
-impl Writing {
-    fn mask(&mut self, plan: &Plan) -> Result<SimpleVob, ConstraintError> {
-        let mut mask = match self.matcher.is_error() && self.opening.is_some() {
-            true => SimpleVob::alloc(plan.vocabulary.len()),
-            false => self.grammar_mask(plan)?,
-        };
-        if let Some(n_open) = self.opening {
-            for token in 0..plan.vocabulary.len() as u32 {
-                if !matches!(plan.open(n_open, plan.vocabulary.text(token)), Opening::No) {
-                    mask.allow_token(token);
-                }
-            }
-        }
-        for &token in &plan.newlines {
-            if self.gap > 0 && plan.vocabulary.text(token).len() <= self.gap {
-                mask.allow_token(token);
-            }
-        }
-        Ok(mask)
-    }
-
-    fn grammar_mask(&mut self, plan: &Plan) -> Result<SimpleVob, ConstraintError> {
-        let mut mask = self.own_mask(plan)?;
-        if let Some(other) = &mut self.other {
-            mask.or(&other.own_mask(plan)?);
-        }
-        Ok(mask)
-    }
-
-    fn own_mask(&mut self, plan: &Plan) -> Result<SimpleVob, ConstraintError> {
-        let mut mask = self
-            .matcher
-            .compute_mask_or_eos()
-            .map_err(ConstraintError::broken)?;
-        // The parser knows the ends one by one; the answer may end with any of them or with none.
-        let ends = plan.vocabulary.ends();
-        if ends.iter().any(|&token| mask.is_allowed(token)) {
-            ends.iter().for_each(|&token| mask.allow_token(token));
-        }
-        self.forbid_names(plan, &mut mask);
-        self.forbid_dead_ends(plan, &mut mask)?;
-        if mask.is_zero() {
-            return Err(broken("nothing may follow"));
-        }
-        Ok(mask)
-    }
-
-    fn forbid_names(&self, plan: &Plan, mask: &mut SimpleVob) {
-        let Some(names) = &self.names else { return };
-        let Some(n_quotes) = names.n_quotes_at_risk() else {
-            return;
-        };
-        for &token in plan.vocabulary.quoting(n_quotes) {
-            if mask.is_allowed(token) && !names.allows(plan.vocabulary.text(token)) {
-                mask.disallow_token(token);
-            }
-        }
-    }
-
-    /// Where names have to match something, forbids the tokens behind which only names that are taken are left.
-    fn forbid_dead_ends(
-        &mut self,
-        plan: &Plan,
-        mask: &mut SimpleVob,
-    ) -> Result<(), ConstraintError> {
-        let Some(names) = self.names.clone().filter(|names| names.is_limited) else {
-            return Ok(());
-        };
-        let mut n_left = MAX_LOOKS;
-        for token in mask.to_list() {
-            if let Some(next) = after(&names, plan, token)
-                && next.is_at_risk()
-                && !self.has_name(&next, plan, token, &mut n_left)?
-            {
-                mask.disallow_token(token);
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a name that is not taken can be written behind a token. Looks ahead; without looks left it says yes.
-    fn has_name(
-        &mut self,
-        names: &Names,
-        plan: &Plan,
-        token: u32,
-        n_left: &mut usize,
-    ) -> Result<bool, ConstraintError> {
-        if *n_left == 0 {
-            return Ok(true);
-        }
-        *n_left -= 1;
-        self.matcher
-            .consume_token(token)
-            .map_err(ConstraintError::broken)?;
-        let allowed = self
-            .matcher
-            .compute_mask_or_eos()
-            .map_err(ConstraintError::broken)?;
-        let next: Vec<(u32, Names)> = allowed
-            .to_list()
-            .into_iter()
-            .filter_map(|token| Some((token, after(names, plan, token)?)))
-            .collect();
-        let mut is_alive = next.iter().any(|(_, names)| !names.is_at_risk());
-        for (token, names) in &next {
-            is_alive = is_alive || self.has_name(names, plan, *token, n_left)?;
-        }
-        self.matcher.rollback(1).map_err(ConstraintError::broken)?;
-        Ok(is_alive)
-    }
-
-    /// Goes on behind a token; of two grammars the one that fits remains.
-    fn consume(&mut self, token: u32, text: &[u8]) -> Result<(), ConstraintError> {
-        let own = self.consume_own(token, text);
-        let Some(mut other) = self.other.take() else {
-            return own;
-        };
-        match (own, other.consume_own(token, text)) {
-            (Ok(()), Ok(())) => self.other = Some(other),
-            (Ok(()), Err(_)) => {}
-            (Err(_), Ok(())) => (self.matcher, self.names) = (other.matcher, other.names),
-            (Err(error), Err(_)) => return Err(error),
-        }
-        Ok(())
-    }
-
-    fn consume_own(&mut self, token: u32, text: &[u8]) -> Result<(), ConstraintError> {
-        self.matcher
-            .consume_token(token)
-            .map_err(ConstraintError::broken)?;
-        match self.names.as_mut().is_none_or(|names| names.push(text)) {
-            true => Ok(()),
-            false => Err(broken("an object has a name twice")),
-        }
-    }
-
-    fn end(&mut self) -> Result<(), ConstraintError> {
-        let may_end = self.matcher.is_stopped() && !self.matcher.is_error()
-            || self
-                .matcher
-                .is_accepting()
-                .map_err(ConstraintError::broken)?;
-        match may_end {
-            true => Ok(()),
-            false => Err(broken("it ended too early")),
-        }
-    }
-}
-
-/// The names behind a token; `None` when it completes one that is taken.
-fn after(names: &Names, plan: &Plan, token: u32) -> Option<Names> {
-    let mut names = names.clone();
-    names.push(plan.vocabulary.text(token)).then_some(names)
 }
 
 fn keep(mask: &SimpleVob, logits: &mut [f32]) {
@@ -645,7 +465,7 @@ fn forbid(logits: &mut [f32]) -> impl FnMut(&u32) + '_ {
     }
 }
 
-fn is_newlines(text: &[u8]) -> bool {
+pub(super) fn is_newlines(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|&byte| byte == b'\n')
 }
 
@@ -653,6 +473,6 @@ fn is_blank(text: &[u8]) -> bool {
     text.iter().all(u8::is_ascii_whitespace)
 }
 
-fn broken(problem: &str) -> ConstraintError {
+pub(super) fn broken(problem: &str) -> ConstraintError {
     ConstraintError::broken(problem)
 }

@@ -1,5 +1,9 @@
 //! Answers drawn at random under grammars, without a model: whatever is allowed may be drawn.
 
+mod grammars;
+mod real;
+mod thinking;
+mod tools;
 mod vocabulary;
 
 use serde_json::{Value, json};

@@ -64,11 +64,8 @@ pub(super) fn compile(vocabulary: &Vocabulary, calls: &Calls<'_>) -> Result<Comp
         ToolGrammarChoice::Required => Answer::Whole(writer.matcher(&writer.lead())?.0),
         ToolGrammarChoice::Auto => Answer::Calls(writer.triggered()?),
     };
-    // Elements are no JSON: there are no names to keep apart but those the grammar lists.
-    let free_names = match writer.syntax.arguments {
-        ArgumentSyntax::Json => FreeNames::Limited,
-        ArgumentSyntax::Elements { .. } => FreeNames::None,
-    };
+    let free_names = writer.tools.iter().map(|tool| tool.free_names).max();
+    let free_names = free_names.unwrap_or(FreeNames::None);
     Ok(Compiled {
         answer,
         guards_names: Names::guard(free_names, false),
@@ -80,6 +77,7 @@ pub(super) fn compile(vocabulary: &Vocabulary, calls: &Calls<'_>) -> Result<Comp
 struct Tool<'a> {
     spec: &'a ToolSpec,
     document: Option<Document>,
+    free_names: FreeNames,
 }
 
 fn check(tools: &[ToolSpec]) -> Result<()> {
@@ -122,44 +120,55 @@ fn read<'a>(
     let document = schema::read(tool.schema.as_ref().unwrap_or(&none), true);
     let document = document.and_then(|document| {
         // Tried once by itself, so that what the notation cannot write is known here.
-        arguments(&mut Builder::new(LANGUAGE)?, syntax, tool, Some(&document))?;
-        Ok(document)
+        let scratch = &mut Builder::new(LANGUAGE)?;
+        let free_names = arguments(scratch, syntax, tool, Some(&document))?.1;
+        Ok((document, free_names))
     });
-    match document {
-        Ok(document) => Ok(Tool {
-            spec: tool,
-            document: Some(document),
-        }),
-        Err(error) if tool.is_strict || !is_beyond_us(&error) => Err(error.in_tool(&tool.name)),
-        Err(error) => {
-            notices.push(format!(
-                "arguments of {} are not held to their schema: {error}",
-                tool.name
-            ));
-            Ok(Tool {
-                spec: tool,
-                document: None,
-            })
+    let (document, free_names) = match document {
+        Ok((document, free_names)) => (Some(document), free_names),
+        Err(error) if tool.is_strict || !is_beyond_us(&error) => {
+            return Err(error.in_tool(&tool.name));
         }
-    }
+        Err(error) => {
+            let name = &tool.name;
+            notices.push(format!(
+                "arguments of {name} are not held to their schema: {error}"
+            ));
+            (None, FreeNames::Open)
+        }
+    };
+    Ok(Tool {
+        spec: tool,
+        document,
+        free_names,
+    })
 }
 
+/// Arguments, and which names the schema does not list may be in them.
 fn arguments(
     builder: &mut Builder,
     syntax: &CallSyntax,
     tool: &ToolSpec,
     document: Option<&Document>,
-) -> Result<Node> {
-    match syntax.arguments {
+) -> Result<(Node, FreeNames)> {
+    let mut free_names = FreeNames::Open;
+    let node = match syntax.arguments {
         ArgumentSyntax::Json => builder.nested(json::blanks(), |builder| match document {
-            Some(document) => Ok(json::emit(builder, document)?.0),
             None => json::free_object(builder),
-        }),
+            Some(document) => {
+                let (node, names) = json::emit(builder, document)?;
+                free_names = names;
+                Ok(node)
+            }
+        })?,
+        // Elements are no JSON: there are no names to keep apart but those the grammar lists.
         ArgumentSyntax::Elements { begin, middle, end } => {
             let notation = elements::Notation { begin, middle, end };
-            elements::emit(builder, &notation, tool, document)
+            free_names = FreeNames::None;
+            elements::emit(builder, &notation, tool, document)?
         }
-    }
+    };
+    Ok((node, free_names))
 }
 
 /// A schema that is none is an error, strict or not; one that we cannot enforce is not.
@@ -242,7 +251,8 @@ impl Writer<'_> {
             let head = format!("{}{}", tool.spec.name, self.syntax.middle);
             let head = self.vocabulary.marker(builder, &head)?;
             let arguments = arguments(builder, self.syntax, tool.spec, tool.document.as_ref())
-                .map_err(|error| error.in_tool(&tool.spec.name))?;
+                .map_err(|error| error.in_tool(&tool.spec.name))?
+                .0;
             options.push(builder.join(&[head, arguments]));
         }
         let head = builder.choose(&options);

@@ -15,6 +15,7 @@ mod object;
 mod pattern;
 mod pointer;
 mod reader;
+mod words;
 
 use std::collections::BTreeSet;
 

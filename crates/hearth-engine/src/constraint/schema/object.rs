@@ -9,7 +9,8 @@ use super::{
     meet::Place,
     pattern,
     pointer::{child, entry},
-    reader::{Reader, Words},
+    reader::Reader,
+    words::Words,
 };
 use crate::constraint::error::ConstraintError;
 

@@ -160,7 +160,18 @@ pub(super) enum Draw {
 
 /// Writes an answer of at most `max` tokens; says whether it ended.
 pub(super) fn write(
+    constraint: Constraint,
+    draw: Draw,
+    seed: u64,
+    max: usize,
+) -> Result<(String, bool), ConstraintError> {
+    write_behind(constraint, "", draw, seed, max)
+}
+
+/// The same behind a beginning, every token of which must be allowed.
+pub(super) fn write_behind(
     mut constraint: Constraint,
+    beginning: &str,
     draw: Draw,
     seed: u64,
     max: usize,
@@ -168,6 +179,14 @@ pub(super) fn write(
     let tokenizer = tokenizer();
     let mut random = Random(seed);
     let mut bytes = Vec::new();
+    for token in tokens(beginning) {
+        assert!(
+            allowed(&mut constraint)?.contains(&token),
+            "{token} of {beginning:?} is not allowed"
+        );
+        constraint.take(token)?;
+        bytes.extend_from_slice(tokenizer.piece(token).unwrap_or_default());
+    }
     for _ in 0..max {
         let token = next(&mut constraint, draw, &mut random)?;
         let must_end = constraint.must_end();
@@ -178,11 +197,55 @@ pub(super) fn write(
         assert!(!must_end, "it must end, and {token} was allowed");
         bytes.extend_from_slice(tokenizer.piece(token).unwrap_or_default());
     }
-    Ok((String::from_utf8_lossy(&bytes).into_owned(), false))
+    Ok((text(bytes), false))
 }
 
+/// The token of exactly this text.
+pub(super) fn token(text: &str) -> u32 {
+    let mut all = 0..tokenizer().n_vocab() as u32;
+    all.find(|&token| tokenizer().piece(token) == Some(text.as_bytes()))
+        .expect(text)
+}
+
+/// The tokens of a text, control tokens among them.
+pub(super) fn tokens(text: &str) -> Vec<u32> {
+    let how = hearth_text::Encode {
+        add_special: false,
+        parse_special: true,
+    };
+    let tokens = tokenizer().encode(text, how);
+    let bytes: Vec<u8> = tokens
+        .iter()
+        .flat_map(|&token| tokenizer().piece(token).unwrap_or_default())
+        .copied()
+        .collect();
+    // Some vocabularies put a space in front.
+    assert_eq!(
+        String::from_utf8_lossy(&bytes).trim_start(),
+        text.trim_start()
+    );
+    match bytes.len() > text.len() {
+        true => text.bytes().map(|byte| byte_token(byte)).collect(),
+        false => tokens,
+    }
+}
+
+fn byte_token(byte: u8) -> u32 {
+    1 + SPECIAL.len() as u32 + u32::from(byte)
+}
+
+/// Free text may be anything, also what is no UTF-8.
 fn text(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes).expect("an answer that ended is UTF-8")
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The tokens that may come next.
+pub(super) fn allowed(constraint: &mut Constraint) -> Result<Vec<u32>, ConstraintError> {
+    let mut logits = vec![0.0_f32; tokenizer().n_vocab()];
+    constraint.apply(&mut logits)?;
+    Ok((0..logits.len() as u32)
+        .filter(|&token| logits[token as usize] == 0.0)
+        .collect())
 }
 
 fn next(
@@ -191,11 +254,7 @@ fn next(
     random: &mut Random,
 ) -> Result<u32, ConstraintError> {
     let tokenizer = tokenizer();
-    let mut logits = vec![0.0_f32; tokenizer.n_vocab()];
-    constraint.apply(&mut logits)?;
-    let allowed: Vec<u32> = (0..logits.len() as u32)
-        .filter(|&token| logits[token as usize] == 0.0)
-        .collect();
+    let allowed = allowed(constraint)?;
     let is_end = |token: &u32| tokenizer.is_end_of_generation(*token);
     let has_mark = |token: &u32| {
         tokenizer
