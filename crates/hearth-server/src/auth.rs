@@ -523,7 +523,8 @@ mod tests {
 
     #[test]
     fn keys_are_found_in_every_form() {
-        let cases: [(&[(&str, &str)], &[&str]); 6] = [
+        type Pairs = &'static [(&'static str, &'static str)];
+        let cases: [(Pairs, &[&str]); 6] = [
             (&[("authorization", "Bearer k1")], &["k1"]),
             (&[("authorization", "bEARER  k1 ")], &["k1"]),
             (&[("x-api-key", "k2")], &["k2"]),

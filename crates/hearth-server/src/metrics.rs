@@ -25,8 +25,10 @@ const REQUEST_SECONDS: &str = "hearth_request_seconds";
 const FIRST_TOKEN_SECONDS: &str = "hearth_first_token_seconds";
 const CONNECTIONS: &str = "hearth_connections";
 
+type EngineFigure = (&'static str, &'static str, bool, fn(&EngineSnapshot) -> f64);
+
 /// What each figure of an engine is called, what it means, and whether it only grows.
-const ENGINE: [(&str, &str, bool, fn(&EngineSnapshot) -> f64); 13] = [
+const ENGINE: [EngineFigure; 13] = [
     ("hearth_running", "Answers being worked on", false, |s| {
         s.n_running as f64
     }),
