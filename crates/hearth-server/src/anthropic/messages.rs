@@ -60,8 +60,15 @@ pub fn add(
 ) -> Result<(), ApiError> {
     let path = format!("messages[{index}]");
     let mut fields = Fields::within(object(message, &path)?, path.clone());
-    let role = fields.one_of("role", &["user", "assistant"])?;
+    let role = fields.one_of("role", &["user", "assistant", "system"])?;
     let role = fields.required("role", role)?;
+    if role == "system" && index == 0 {
+        // Agents send such messages later on; what comes first has a field of its own.
+        return Err(fields.invalid(
+            "role",
+            "must be user or assistant in the first message; use the field 'system'",
+        ));
+    }
     let content = fields.value("content");
     let content = fields.required("content", content)?;
     fields.finish(notices);

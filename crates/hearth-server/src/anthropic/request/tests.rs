@@ -139,6 +139,31 @@ fn messages_of_one_role_are_one_turn() {
 }
 
 #[test]
+fn system_messages_may_come_later() {
+    let messages = json!([
+        {"role": "user", "content": "a"}, {"role": "system", "content": [{"type": "text", "text": "b"}]},
+        {"role": "assistant", "content": "c"}, {"role": "user", "content": "d"},
+    ]);
+    let mut body = with("messages", messages);
+    body["system"] = json!("first");
+    let request = read_value(body).unwrap();
+    let roles: Vec<_> = chat(&request)
+        .messages
+        .iter()
+        .map(|message| message["role"].as_str().unwrap())
+        .collect();
+    assert_eq!(roles, ["system", "user", "system", "assistant", "user"]);
+    assert_eq!(chat(&request).messages[2]["content"], "b");
+    let image = json!({"role": "system", "content": [{"type": "image"}]});
+    let error = read_value(with(
+        "messages",
+        json!([{"role": "user", "content": "a"}, image]),
+    ))
+    .unwrap_err();
+    assert_eq!(error.param.as_deref(), Some("messages[1].content[0].type"));
+}
+
+#[test]
 fn results_may_be_empty_or_absent() {
     for content in [json!(""), json!([]), Value::Null] {
         let request = read_value(with("messages", json!([
