@@ -45,7 +45,7 @@ fn jobs(engine: &Engine) -> Vec<Job> {
         }
         Job {
             constraint: Some(engine.grammars().compile(&grammar(form)).unwrap()),
-            n_logprobs: (index % 2 == 0).then_some(2),
+            n_logprobs: (index.is_multiple_of(2)).then_some(2),
             ..Job::new(request)
         }
     };

@@ -264,7 +264,7 @@ impl Builder {
             _ => {
                 let pair = self.twice(node);
                 let pairs = self.exactly(pair, n / 2);
-                if n % 2 == 0 {
+                if n.is_multiple_of(2) {
                     return pairs;
                 }
                 self.join(&[node, pairs])

@@ -135,7 +135,7 @@ fn either(vocabulary: &Vocabulary, both: &[AnswerGrammar; 2]) -> Result<Compiled
         notices.extend(compiled.notices);
         match compiled.answer {
             Answer::Whole(matcher) => Ok(Alternative {
-                matcher,
+                matcher: *matcher,
                 guards_names: compiled.guards_names,
             }),
             Answer::Calls(_) | Answer::Either(_) => Err(ConstraintError::grammar(
@@ -154,7 +154,7 @@ fn either(vocabulary: &Vocabulary, both: &[AnswerGrammar; 2]) -> Result<Compiled
 
 fn whole(matcher: Matcher, guards_names: Option<Names>) -> Compiled {
     Compiled {
-        answer: Answer::Whole(matcher),
+        answer: Answer::Whole(Box::new(matcher)),
         guards_names,
         notices: Vec::new(),
     }

@@ -37,7 +37,7 @@ pub(super) struct Plan {
 /// The part after the thought.
 pub(super) enum Answer {
     /// The grammar from the first byte to the last.
-    Whole(Matcher),
+    Whole(Box<Matcher>),
     /// Free text in which calls may begin.
     Calls(Vec<Call>),
     /// One grammar or the other, whichever the first bytes fit.
@@ -364,11 +364,10 @@ impl Plan {
             Some(Opening::No) | None => free.opening = None,
         }
         let begins_object = text.starts_with(b"{");
-        if let Some(mut writing) = free.first.take_if(|_| !text.is_empty() && !is_blank(text)) {
-            if begins_object {
-                writing.consume(token, text)?;
-                return Ok(Phase::Writing(writing));
-            }
+        let first = free.first.take_if(|_| !text.is_empty() && !is_blank(text));
+        if let Some(mut writing) = first.filter(|_| begins_object) {
+            writing.consume(token, text)?;
+            return Ok(Phase::Writing(writing));
         }
         let Some(found) = free.scanner.push(text) else {
             return Ok(Phase::Free(free));

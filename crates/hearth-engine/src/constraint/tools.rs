@@ -61,7 +61,7 @@ pub(super) fn compile(vocabulary: &Vocabulary, calls: &Calls<'_>) -> Result<Comp
         is_list: calls.choice == ToolGrammarChoice::Required,
     };
     let answer = match calls.choice {
-        ToolGrammarChoice::Required => Answer::Whole(writer.matcher(&writer.lead())?.0),
+        ToolGrammarChoice::Required => Answer::Whole(Box::new(writer.matcher(&writer.lead())?.0)),
         ToolGrammarChoice::Auto => Answer::Calls(writer.triggered()?),
     };
     let free_names = writer.tools.iter().map(|tool| tool.free_names).max();

@@ -225,7 +225,7 @@ pub(super) fn tokens(text: &str) -> Vec<u32> {
         text.trim_start()
     );
     match bytes.len() > text.len() {
-        true => text.bytes().map(|byte| byte_token(byte)).collect(),
+        true => text.bytes().map(byte_token).collect(),
         false => tokens,
     }
 }
