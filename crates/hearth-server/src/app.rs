@@ -1,6 +1,6 @@
 //! The router: what every request passes through, and where the dialects plug in.
 //!
-//! Outside in: [`frame`] gives a request its id, puts its path into normal form, watches its body, and writes errors in the
+//! Outside in: `frame` gives a request its id, puts its path into normal form, watches its body, and writes errors in the
 //! dialect of the path; `auth::guard` checks host, origin and key; then the routes of the table. A dialect is a
 //! [`Routes`] and nothing more.
 

@@ -45,7 +45,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "NAME", action = clap::ArgAction::Append)]
     pub allow_host: Vec<String>,
 
-    /// A web origin whose pages may ask, such as https://chat.example; may be given several times
+    /// A web origin whose pages may ask, such as `https://chat.example`; may be given several times
     #[arg(long, value_name = "ORIGIN", action = clap::ArgAction::Append, value_parser = parse_origin)]
     pub allow_origin: Vec<Origin>,
 
