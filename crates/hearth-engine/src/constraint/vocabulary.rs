@@ -1,7 +1,7 @@
 //! A model's tokens as the grammar's parser wants them: a tree of byte strings.
 //!
 //! Tokens that end an answer and tokens that stand for no text are kept out of the tree's text: a grammar meets them
-//! by their id or not at all. Building takes tens of milliseconds for 152,000 tokens, so it waits for the first request
+//! by their id or not at all. Building takes a second or more for 152,000 tokens, so it waits for the first request
 //! that needs it.
 
 use std::sync::Arc;
