@@ -64,8 +64,10 @@ class Server:
         return answer.status, answer.read().decode()
 
     def gauge(self, pattern):
-        """The sum of the metrics whose line matches."""
+        """The sum of the metrics whose line matches; a pattern that matches nothing would always be at rest."""
         lines = [line for line in self.get("/metrics")[1].splitlines() if re.match(pattern, line)]
+        if not lines:
+            sys.exit(f"error: no metric matches {pattern}")
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
     def memory(self):
@@ -232,11 +234,16 @@ def main():
     sys.exit(bool(counts["different"] or counts["failed"] or stuck is None or None in times or status))
 
 
+def busy(server):
+    """Answers that run or wait."""
+    return server.gauge(r"hearth_(running|waiting)\{")
+
+
 def wait_idle(server, patience):
     """Milliseconds until nothing runs or waits; None when that does not happen."""
     start = time.monotonic()
     while time.monotonic() - start < patience:
-        if server.gauge(r"hearth_requests_(running|waiting)\b") == 0:
+        if busy(server) == 0:
             return 1000 * (time.monotonic() - start)
         time.sleep(0.002)
     return None
@@ -245,10 +252,17 @@ def wait_idle(server, patience):
 def hang_up(server, number):
     """Milliseconds from a client's leaving until its place is free."""
     words = " ".join(f"{number}x{index}" for index in range(4000))
+    seen = []
+    watch = threading.Timer(0.2, lambda: seen.append(busy(server)))
+    watch.start()
     try:
-        ask(server, {"model": server.model, "prompt": words, "max_tokens": 5}, patience=0.3)
+        ask(server, {"model": server.model, "prompt": words, "max_tokens": 5}, patience=0.5)
     except Hung:
-        return wait_idle(server, 30)
+        left = time.monotonic()
+        watch.join()
+        if seen != [1]:
+            sys.exit(f"error: {seen} answers ran before the client left, not one")
+        return None if wait_idle(server, 30) is None else 1000 * (time.monotonic() - left)
     except RuntimeError as error:
         sys.exit(f"error: the long request failed: {error}")
     sys.exit("error: the long request was over before its client could leave; take a larger model")

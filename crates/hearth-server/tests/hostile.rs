@@ -86,7 +86,7 @@ async fn cve_2024_34359_and_2026_5760_a_template_runs_no_code() {
 }
 
 #[tokio::test]
-async fn cve_2025_61620_a_template_cannot_run_for_ever() {
+async fn a_template_cannot_run_for_ever() {
     let server = with_template(
         "{% for a in range(99999999) %}{% for b in range(99999999) %}x{% endfor %}{% endfor %}",
     )
