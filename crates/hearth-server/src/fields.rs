@@ -214,6 +214,24 @@ impl<'a> Fields<'a> {
         self.invalid(name, format!("must be {wanted}, not {}", describe(found)))
     }
 
+    /// An entry of the list `name`, which must be an object.
+    ///
+    /// # Errors
+    ///
+    /// It is something else.
+    pub fn entry<'b>(
+        &self,
+        name: &str,
+        index: usize,
+        value: &'b Value,
+    ) -> Result<Fields<'b>, ApiError> {
+        let name = format!("{name}[{index}]");
+        let object = value
+            .as_object()
+            .ok_or_else(|| self.wrong(&name, "an object", value))?;
+        Ok(Fields::within(object, self.path_of(&name)))
+    }
+
     /// Takes fields that change nothing and names those that are there.
     pub fn no_effect(&mut self, names: &[&str], notices: &mut Notices) {
         for name in names {

@@ -144,3 +144,37 @@ pub fn json(words: &'static [&'static str]) -> impl Strategy<Value = Value> {
         ]
     })
 }
+
+/// Text of the first choice.
+pub(crate) fn text(text: &str) -> Reply {
+    Reply::Text {
+        choice: 0,
+        text: text.into(),
+    }
+}
+
+/// Thinking of the first choice.
+pub(crate) fn reasoning(text: &str) -> Reply {
+    Reply::Reasoning {
+        choice: 0,
+        text: text.into(),
+    }
+}
+
+/// A whole call of the first choice, its arguments in pieces.
+pub(crate) fn call(index: usize, name: &str, pieces: &[&str]) -> Vec<Reply> {
+    let (id, name) = (format!("call_{index}"), name.into());
+    let mut replies = vec![Reply::CallBegin {
+        choice: 0,
+        index,
+        id,
+        name,
+    }];
+    replies.extend(pieces.iter().map(|text| Reply::CallArguments {
+        choice: 0,
+        index,
+        text: (*text).into(),
+    }));
+    replies.push(Reply::CallEnd { choice: 0, index });
+    replies
+}

@@ -2,8 +2,6 @@
 
 use std::collections::HashSet;
 
-use serde_json::Value;
-
 use crate::{
     error::ApiError,
     exchange::{Tool, ToolChoice},
@@ -52,11 +50,7 @@ pub fn read(
     let mut tools = Vec::with_capacity(list.len());
     let mut names = HashSet::new();
     for (index, tool) in list.iter().enumerate() {
-        let path = format!("tools[{index}]");
-        let Value::Object(object) = tool else {
-            return Err(fields.wrong(&path, "an object", tool));
-        };
-        let mut inner = Fields::within(object, path);
+        let mut inner = fields.entry("tools", index, tool)?;
         let kind = inner.text("type")?.unwrap_or("custom");
         if kind != "custom" {
             notices.dropped_tool(kind);

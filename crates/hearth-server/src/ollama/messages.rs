@@ -31,25 +31,11 @@ pub(super) fn messages(
     let mut n_calls = 0;
     let mut out = Vec::with_capacity(list.len());
     for (at, value) in list.iter().enumerate() {
-        let mut fields = entry(body, "messages", at, value)?;
+        let mut fields = body.entry("messages", at, value)?;
         out.push(message(&mut fields, &mut pending, &mut n_calls, notices)?);
         fields.finish(notices);
     }
     Ok(out)
-}
-
-/// An entry of a list that must be an object.
-fn entry<'a>(
-    body: &Fields<'_>,
-    name: &str,
-    at: usize,
-    value: &'a Value,
-) -> Result<Fields<'a>, ApiError> {
-    let path = format!("{name}[{at}]");
-    let object = value
-        .as_object()
-        .ok_or_else(|| body.wrong(&path, "an object", value))?;
-    Ok(Fields::within(object, body.path_of(&path)))
 }
 
 fn message(
@@ -109,7 +95,7 @@ fn calls(
         .map(Vec::as_slice)
         .unwrap_or_default();
     let read = |(at, value): (usize, &Value)| {
-        let mut call = entry(fields, "tool_calls", at, value)?;
+        let mut call = fields.entry("tool_calls", at, value)?;
         let read = read_call(&mut call, n_calls, notices)?;
         call.finish(notices);
         Ok(read)
@@ -198,7 +184,7 @@ pub(super) fn tools(
     }
     let mut tools: Vec<Tool> = Vec::with_capacity(list.len());
     for (at, value) in list.iter().enumerate() {
-        let mut tool = entry(fields, "tools", at, value)?;
+        let mut tool = fields.entry("tools", at, value)?;
         let kind = tool.text("type")?.unwrap_or("function");
         if kind != "function" {
             notices.dropped_tool(kind);

@@ -24,7 +24,7 @@ use hearth_server::{
     metrics::Metrics,
     models::{ModelFile, ModelSettings, Models, NamedModel},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -350,4 +350,23 @@ impl Client {
             body.extend_from_slice(&chunk[..length]);
         }
     }
+}
+
+/// Where conversations are sent.
+pub const CHAT: &str = "/v1/chat/completions";
+
+/// A short request to [`CHAT`], with further fields.
+pub fn chat(more: Value) -> Value {
+    let mut body =
+        json!({"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4});
+    merge(&mut body, more);
+    body
+}
+
+/// Fields of `more` in `body`.
+pub fn merge(body: &mut Value, more: Value) {
+    let (Value::Object(body), Value::Object(more)) = (body, more) else {
+        panic!("objects")
+    };
+    body.extend(more);
 }

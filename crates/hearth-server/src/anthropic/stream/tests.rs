@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::strategies::replies;
+use crate::strategies::{call, reasoning, replies, text};
 
 /// The events of an answer, and the message in the end.
 fn run(replies: Vec<Reply>) -> (Vec<Value>, Value) {
@@ -22,37 +22,6 @@ fn reading(n_prompt: usize, n_cached: usize) -> Reply {
         n_prompt,
         n_cached,
     }
-}
-
-fn text(text: &str) -> Reply {
-    Reply::Text {
-        choice: 0,
-        text: text.into(),
-    }
-}
-
-fn reasoning(text: &str) -> Reply {
-    Reply::Reasoning {
-        choice: 0,
-        text: text.into(),
-    }
-}
-
-fn call(index: usize, name: &str, pieces: &[&str]) -> Vec<Reply> {
-    let (id, name) = (format!("call_{index}"), name.into());
-    let mut replies = vec![Reply::CallBegin {
-        choice: 0,
-        index,
-        id,
-        name,
-    }];
-    replies.extend(pieces.iter().map(|text| Reply::CallArguments {
-        choice: 0,
-        index,
-        text: (*text).into(),
-    }));
-    replies.push(Reply::CallEnd { choice: 0, index });
-    replies
 }
 
 fn end(finish: Finish, n_prompt: usize, n_cached: usize, n_completion: usize) -> Vec<Reply> {

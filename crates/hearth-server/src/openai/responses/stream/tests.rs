@@ -7,7 +7,10 @@ use super::{
     super::object::{Echo, in_progress},
     *,
 };
-use crate::{exchange::Usage, strategies::replies};
+use crate::{
+    exchange::Usage,
+    strategies::{call, reasoning, replies, text},
+};
 use hearth_engine::TokenLogprob;
 
 fn response() -> Response {
@@ -48,37 +51,6 @@ fn run(replies: Vec<Reply>) -> (Vec<Value>, Value) {
         response.take(reply, &describe, &mut events);
     }
     (events, response.object().clone().into())
-}
-
-fn text(text: &str) -> Reply {
-    Reply::Text {
-        choice: 0,
-        text: text.into(),
-    }
-}
-
-fn reasoning(text: &str) -> Reply {
-    Reply::Reasoning {
-        choice: 0,
-        text: text.into(),
-    }
-}
-
-fn call(index: usize, name: &str, pieces: &[&str]) -> Vec<Reply> {
-    let (id, name) = (format!("call_{index}"), name.into());
-    let mut replies = vec![Reply::CallBegin {
-        choice: 0,
-        index,
-        id,
-        name,
-    }];
-    replies.extend(pieces.iter().map(|text| Reply::CallArguments {
-        choice: 0,
-        index,
-        text: (*text).into(),
-    }));
-    replies.push(Reply::CallEnd { choice: 0, index });
-    replies
 }
 
 fn end(finish: Finish) -> Vec<Reply> {

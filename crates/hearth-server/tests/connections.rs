@@ -1,0 +1,222 @@
+//! Connections that are slow, broken or many, and a server that ends while some are open.
+
+mod support;
+
+use hearth_server::limits::Limits;
+use serde_json::json;
+use support::{CHAT, PATIENCE, Setup, chat};
+use tokio::time::timeout;
+
+#[tokio::test]
+async fn half_sent_requests_hold_nobody_up() {
+    let server = Setup {
+        limits: Limits {
+            connections: 8,
+            ..Limits::default()
+        },
+        ..Setup::default()
+    }
+    .serve()
+    .await;
+    let mut halves = Vec::new();
+    for n in 0..20 {
+        let mut client = server.connect().await;
+        client
+            .write(if n % 2 == 0 { b"GET /hea" } else { b"" })
+            .await;
+        halves.push(client);
+    }
+    for _ in 0..10 {
+        assert!(server.is_alive().await);
+    }
+    assert!(
+        halves[0].is_closed().await,
+        "the one that has idled longest made room"
+    );
+}
+
+#[tokio::test]
+async fn a_head_must_come_in_time() {
+    let server = Setup {
+        limits: Limits {
+            head_s: 1,
+            ..Limits::default()
+        },
+        ..Setup::default()
+    }
+    .serve()
+    .await;
+    let mut client = server.connect().await;
+    client.write(b"GET /health HTTP/1.1\r\nHost: local").await;
+    let answer = client.answer(false).await.map(|answer| answer.status);
+    assert!(matches!(answer, None | Some(408)), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_body_must_go_on_coming() {
+    let server = Setup {
+        limits: Limits {
+            body_pause_s: 1,
+            ..Limits::default()
+        },
+        ..Setup::default()
+    }
+    .serve()
+    .await;
+    let mut client = server.connect().await;
+    client
+        .write(
+            format!(
+                "POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{{\"mod"
+            )
+            .as_bytes(),
+        )
+        .await;
+    let answer = client.answer(false).await.expect("an answer");
+    assert_eq!(answer.status, 400, "{}", answer.text());
+}
+
+#[tokio::test]
+async fn the_connection_stays_usable_after_a_4xx() {
+    let server = Setup::default().serve().await;
+    let mut client = server.connect().await;
+    let large = format!("{{\"model\": \"{}\"", "x".repeat(1 << 20));
+    for round in 0..3 {
+        for (method, path, body, status) in [
+            ("POST", CHAT, "{", 400),
+            ("POST", "/nowhere", large.as_str(), 404),
+            ("GET", "/v1/models/nobody", "", 404),
+            ("PUT", CHAT, large.as_str(), 405),
+            ("POST", CHAT, large.as_str(), 400),
+            ("GET", "/health", "", 200),
+        ] {
+            let answer = client.ask(method, path, &[], body).await;
+            assert_eq!(answer.status, status, "{round}: {method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn bodies_may_come_in_chunks_and_be_large() {
+    let server = Setup::default().serve().await;
+    let mut client = server.connect().await;
+    client
+        .write(b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await;
+    for piece in ["{\"content\"", ": \"the fi", "re\"}"] {
+        client
+            .write(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes())
+            .await;
+    }
+    client.write(b"0\r\n\r\n").await;
+    assert_eq!(client.answer(false).await.expect("an answer").status, 200);
+    // Spaces are body, but no work for anybody.
+    let large = format!("{{\"content\": \"x\"{}}}", " ".repeat(32 << 20));
+    assert_eq!(
+        client.ask("POST", "/tokenize", &[], &large).await.status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn a_body_past_the_limit_is_a_413_or_a_closed_connection() {
+    let server = Setup {
+        limits: Limits {
+            body_bytes: 1 << 20,
+            drain_bytes: 1 << 20,
+            ..Limits::default()
+        },
+        ..Setup::default()
+    }
+    .serve()
+    .await;
+    let mut client = server.connect().await;
+    let body = "x".repeat((1 << 20) + 1);
+    assert_eq!(client.ask("POST", CHAT, &[], &body).await.status, 413);
+    assert_eq!(
+        client.ask("GET", "/health", &[], "").await.status,
+        200,
+        "little is left over, so it was thrown away"
+    );
+    let mut client = server.connect().await;
+    client.send("POST", CHAT, &[], &"x".repeat(64 << 20)).await;
+    let status = client.answer(false).await.map(|answer| answer.status);
+    assert!(matches!(status, None | Some(413)), "{status:?}");
+    assert!(server.is_alive().await);
+}
+
+#[tokio::test]
+async fn uploads_that_break_off_leave_nothing_behind() {
+    let server = Setup::default().serve().await;
+    for _ in 0..50 {
+        let mut client = server.connect().await;
+        client.write(format!("POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{{\"model\"").as_bytes()).await;
+    }
+    assert!(server.is_alive().await);
+    assert_eq!(server.post(CHAT, &chat(json!({}))).await.status, 200);
+}
+
+#[tokio::test]
+async fn smuggled_requests_are_refused() {
+    let server = Setup::default().serve().await;
+    for head in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /x HTTP/1.1\r\n\r\n",
+        "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        "Content-Length: -1\r\n\r\n",
+        "Content-Length: 99999999999999999999\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "Transfer-Encoding: gzip, chunked, gzip\r\n\r\n",
+    ] {
+        let mut client = server.connect().await;
+        client
+            .write(format!("POST {CHAT} HTTP/1.1\r\nHost: localhost\r\n{head}").as_bytes())
+            .await;
+        let status = client.answer(false).await.map(|answer| answer.status);
+        assert!(
+            matches!(status, None | Some(400..=499)),
+            "{head:?}: {status:?}"
+        );
+    }
+    assert!(server.is_alive().await);
+}
+
+#[tokio::test]
+async fn a_server_ends_in_order_while_streams_run() {
+    let mut server = Setup::default().serve().await;
+    let mut client = server.connect().await;
+    let body = chat(json!({"stream": true, "max_tokens": 100_000, "ignore_eos": true})).to_string();
+    client.send("POST", CHAT, &[], &body).await;
+    timeout(PATIENCE, server.stop())
+        .await
+        .expect("the server ends");
+    let answer = client.answer(false).await;
+    assert!(
+        answer.is_none_or(|answer| answer.status == 200 || answer.status == 503),
+        "a whole stream or none"
+    );
+}
+
+#[tokio::test]
+async fn concurrent_first_requests_load_a_model_once() {
+    let server = Setup::default().serve().await;
+    let asks = (0..16).map(|_| async { server.app.models.get("tiny").await.expect("it loads") });
+    let loaded = futures_util::future::join_all(asks).await;
+    assert!(
+        loaded
+            .iter()
+            .all(|one| std::sync::Arc::ptr_eq(one, &loaded[0]))
+    );
+    assert!(
+        !server.app.models.unload("tiny").await.expect("it is known"),
+        "in use, so it stays"
+    );
+    drop(loaded);
+    assert!(
+        server
+            .app
+            .models
+            .unload("tiny:latest")
+            .await
+            .expect("it is known")
+    );
+}
