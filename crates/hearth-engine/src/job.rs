@@ -21,7 +21,7 @@ use crate::{
 /// Whose work it is. Turns are taken between owners, and nothing of one owner's cache is found by another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owner {
-    /// The name of a key, or empty for the user of a machine without keys.
+    /// What tells owners apart: the id of a key, or empty for the user of a machine without keys.
     pub name: Arc<str>,
     /// Share of the machine against that of other owners, at least 1.
     pub weight: u32,

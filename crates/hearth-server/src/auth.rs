@@ -264,14 +264,13 @@ pub async fn guard(State(app): State<App>, mut request: Request, next: Next) -> 
 fn admit(app: &App, request: &mut Request) -> Result<Who, ApiError> {
     let is_open = matches!(*request.method(), Method::GET | Method::HEAD)
         && request.uri().path() == "/health";
-    let (owner, priority) = match app.keys.admit(shown_keys(request.headers()))? {
-        Some(key) => (key.owner(), key.priority),
-        None if is_open || !app.keys.are_needed() => (Owner::default(), Priority::default()),
+    let (owner, priority, who) = match app.keys.admit(shown_keys(request.headers()))? {
+        Some(key) => (key.owner(), key.priority, Who(Arc::from(key.name))),
+        None if is_open || !app.keys.are_needed() => Default::default(),
         None => return Err(ApiError::unauthorized()),
     };
     let request_id = request.extensions().get::<RequestId>().cloned();
     let request_id = request_id.unwrap_or_else(RequestId::new).0;
-    let who = Who(owner.name.clone());
     request.extensions_mut().insert(Caller {
         owner,
         priority,

@@ -18,7 +18,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use hearth_engine::{Owner, Priority};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 
 use crate::{error::ApiError, ids};
 
@@ -64,7 +64,9 @@ pub enum KeyError {
 /// What is known of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyInfo {
-    /// Its name: the owner of the work done with it.
+    /// What its owner is told apart by; no other key ever has it, also not one that gets the name of a revoked one.
+    pub id: String,
+    /// Its name, for people.
     pub name: String,
     /// Its first letters.
     pub shown: String,
@@ -80,7 +82,7 @@ impl KeyInfo {
     /// The owner of the work done with this key.
     pub fn owner(&self) -> Owner {
         Owner {
-            name: Arc::from(self.name.as_str()),
+            name: Arc::from(self.id.as_str()),
             weight: self.weight,
         }
     }
@@ -90,6 +92,14 @@ type Hash = [u8; 32];
 
 fn hash(key: &[u8]) -> Hash {
     Sha256::digest(key).into()
+}
+
+/// The id of a key: as unlikely to come twice as the key itself, the same after a restart, and no part of the hash.
+fn id(hash: &Hash) -> String {
+    let digest = Sha256::new()
+        .chain_update("hearth owner")
+        .chain_update(hash);
+    format!("key-{}", ids::hex(&digest.finalize()[..16]))
 }
 
 /// The file of keys.
@@ -176,7 +186,9 @@ impl KeyFile {
             "SELECT hash, name, shown, weight, is_background, created FROM keys ORDER BY name";
         let mut statement = self.connection.prepare(query)?;
         let rows = statement.query_map([], |row| {
+            let hash: Hash = row.get(0)?;
             let info = KeyInfo {
+                id: id(&hash),
                 name: row.get(1)?,
                 shown: row.get(2)?,
                 weight: row.get::<_, u32>(3)?.max(1),
@@ -186,7 +198,7 @@ impl KeyFile {
                 },
                 created: row.get(5)?,
             };
-            Ok((row.get(0)?, info))
+            Ok((hash, info))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
@@ -237,7 +249,7 @@ impl Watched {
 }
 
 impl Keys {
-    /// The keys of a file, and those given beside it. Each given key is an owner of its own, named after its hash.
+    /// The keys of a file, and those given beside it. Each given key is an owner of its own.
     ///
     /// # Errors
     ///
@@ -281,14 +293,14 @@ impl Keys {
     ) -> Result<Option<KeyInfo>, ApiError> {
         // Nobody has a reason to send more; hashing is work.
         let shown: Vec<Hash> = shown.take(4).map(hash).collect();
-        let mut found = find(&self.given, &shown);
+        let mut found = find(&self.given, &shown, is_same);
         if let Some(file) = &self.file {
             let mut watched = lock(file);
             let keys = watched.refresh().map_err(ApiError::internal)?;
             if !keys.is_empty() {
                 self.are_needed.store(true, Ordering::Relaxed);
             }
-            found = find(keys, &shown).or(found);
+            found = find(keys, &shown, is_same).or(found);
         }
         Ok(found.filter(|_| self.are_needed()))
     }
@@ -299,12 +311,21 @@ fn lock(file: &Mutex<Watched>) -> MutexGuard<'_, Watched> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Looks at every pair, also after a match.
-fn find(known: &[(Hash, KeyInfo)], shown: &[Hash]) -> Option<KeyInfo> {
+/// Whether two hashes are one; takes as long either way.
+fn is_same(a: &Hash, b: &Hash) -> Choice {
+    a.ct_eq(b)
+}
+
+/// Looks at every pair, also after a match. A [`Choice`] is what comparisons give whose time says nothing.
+fn find(
+    known: &[(Hash, KeyInfo)],
+    shown: &[Hash],
+    mut is_same: impl FnMut(&Hash, &Hash) -> Choice,
+) -> Option<KeyInfo> {
     let mut found = None;
     for (hash, info) in known {
         for candidate in shown {
-            if bool::from(hash.ct_eq(candidate)) {
+            if bool::from(is_same(hash, candidate)) {
                 found = Some(info);
             }
         }
@@ -319,9 +340,11 @@ fn given_key(key: &str) -> Result<(Hash, KeyInfo), KeyError> {
         return Err(KeyError::Key);
     }
     let hash = hash(key.as_bytes());
+    let id = id(&hash);
     let info = KeyInfo {
-        // Stable over restarts, so that the owner's pages on disk are found again.
-        name: format!("key-{}", ids::hex(&hash[..6])),
+        // Nobody has named it.
+        name: id[..16].to_owned(),
+        id,
         shown: String::new(),
         weight: 1,
         priority: Priority::Interactive,
@@ -380,6 +403,50 @@ mod tests {
         file.open().revoke("anna").unwrap();
         assert_eq!(admit(&keys, &key), None, "revoked while the server runs");
         assert!(keys.are_needed(), "and the server does not open up");
+    }
+
+    #[test]
+    fn a_name_that_is_given_again_is_another_owner() {
+        let file = TempFile::new("again");
+        let keys = Keys::new(&[], Some(file.open())).unwrap();
+        let owner_of = |key: &str| {
+            let found = keys.admit([key.as_bytes()].into_iter()).unwrap();
+            found.map(|key| (key.name.clone(), key.owner().name))
+        };
+        let first = file.open().add("anna", 1, Priority::Interactive).unwrap();
+        let (name, owner) = owner_of(&first).unwrap();
+        assert_eq!(owner_of(&first).unwrap().1, owner, "it stays the same");
+        file.open().revoke("anna").unwrap();
+        let second = file.open().add("anna", 1, Priority::Interactive).unwrap();
+        let (name_again, other) = owner_of(&second).unwrap();
+        assert_eq!(name_again, name);
+        assert_ne!(other, owner, "what the first one left is not the second's");
+    }
+
+    #[test]
+    fn cve_2025_59425_keys_are_compared_whole_and_all_of_them() {
+        let given: Vec<String> = (0..8).map(|n| format!("key-number-{n}")).collect();
+        let keys = Keys::new(&given, None).unwrap();
+        let last = keys.given.len() - 1;
+        for (place, shown) in [
+            (Some(0), &given[0]),
+            (Some(last), &given[last]),
+            (None, &"key-number-".to_owned()),
+        ] {
+            let mut n_compared = 0;
+            let count = |a: &Hash, b: &Hash| {
+                n_compared += 1;
+                a.ct_eq(b)
+            };
+            // Hashes have one length, so how much of a key is right shows nowhere.
+            let found = find(
+                &keys.given,
+                &[hash(shown.as_bytes()), hash(b"other")],
+                count,
+            );
+            assert_eq!(found, place.map(|at| keys.given[at].1.clone()));
+            assert_eq!(n_compared, 2 * given.len(), "no match ends the comparison");
+        }
     }
 
     #[test]
