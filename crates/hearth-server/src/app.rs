@@ -35,12 +35,13 @@ use crate::{
 };
 
 /// First parts of paths that mean the same without `/v1` in front.
-const WITHOUT_V1: [&str; 6] = [
+const WITHOUT_V1: [&str; 7] = [
     "chat",
     "completions",
     "embeddings",
     "models",
     "rerank",
+    "reranking",
     "responses",
 ];
 

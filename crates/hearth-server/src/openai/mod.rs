@@ -1,4 +1,4 @@
-//! OpenAI's dialect: chat, completions, embeddings, responses.
+//! OpenAI's dialect: chat, completions, embeddings, ranking, responses.
 //!
 //! `convert` functions read a body into an [`Ask`](crate::exchange::Ask) and are pure; stream machines turn
 //! [`Reply`](crate::exchange::Reply)s into chunks and know no socket. The routes tie the two to [`answer`](crate::answer).
@@ -10,6 +10,7 @@ mod embeddings;
 mod format;
 mod messages;
 mod pieces;
+mod rerank;
 pub mod responses;
 pub(crate) mod tools;
 
@@ -39,6 +40,12 @@ pub fn routes() -> Routes {
             "/v1/embeddings",
             "Turns texts into vectors",
             embeddings::embed,
+        )
+        .post("/v1/rerank", "Ranks documents", rerank::rerank)
+        .post(
+            "/v1/reranking",
+            "Ranks documents, as llama.cpp calls it",
+            rerank::rerank,
         )
         .merge(responses::routes())
 }
