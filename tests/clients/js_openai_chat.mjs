@@ -73,6 +73,18 @@ test("completions, embeddings, models", async () => {
   assert.equal((await client.models.retrieve("tiny-chat")).id, "tiny-chat");
 });
 
+test("what turns out late is in the last chunk", async () => {
+  const cut = { ...forced, max_tokens: 6 };
+  const whole = await client.chat.completions.create(cut);
+  assert.match(whole.hearth.notices[0], /call/);
+  const streamed = await client.chat.completions.stream(cut).finalChatCompletion().catch((error) => error);
+  // A call that was cut is an error to this helper, whatever else the chunk says.
+  assert.ok(streamed.hearth || streamed instanceof OpenAI.LengthFinishReasonError, String(streamed));
+  const told = [];
+  for await (const chunk of await client.chat.completions.create({ ...cut, stream: true })) if (chunk.hearth) told.push(chunk.hearth);
+  assert.deepEqual(told, [whole.hearth]);
+});
+
 test("a stream that is left ends", async () => {
   const stream = await client.chat.completions.create({ ...base, max_tokens: 4000, stream: true });
   for await (const _ of stream) break;

@@ -234,6 +234,15 @@ class Chat(unittest.TestCase):
         with self.assertRaises(openai.BadRequestError):
             ask(**body, extra_body={"hearth": {"strict": True}, "wings": 2})
 
+    def test_what_turns_out_late(self):
+        body = {"tools": [TOOL], "tool_choice": "required", "max_tokens": 6}
+        whole, pieces = create(**body), chunks(**body)
+        notices = whole.model_extra["hearth"]["notices"]
+        self.assertIn("call", notices[0])
+        told = [piece.model_extra["hearth"]["notices"] for piece in pieces if "hearth" in piece.model_extra]
+        self.assertEqual(told, [notices])
+        self.assertNotIn("hearth", create().model_extra)
+
 
 class Formats(unittest.TestCase):
     def test_an_object(self):
@@ -453,6 +462,14 @@ class Errors(unittest.TestCase):
     def test_an_over_long_prompt(self):
         error = self.raises(openai.BadRequestError, None, messages=[{"role": "user", "content": "harbour " * 60_000}])
         self.assertEqual(error.code, "context_length_exceeded")
+
+    def test_ranking_needs_a_model_that_ranks(self):
+        body = {"model": "tiny-chat", "query": "light", "documents": ["a harbour", "a lamp"]}
+        with self.assertRaises(openai.BadRequestError) as caught:
+            client.post("/rerank", cast_to=object, body=body)
+        self.assertIn("ranking head", str(caught.exception))
+        with self.assertRaises(openai.NotFoundError):
+            client.post("/rerank", cast_to=object, body={**body, "model": "nowhere"})
 
     def test_a_wrong_key(self):
         stranger = openai.OpenAI(base_url=URL, api_key="wrong", max_retries=0)

@@ -65,6 +65,13 @@ pub(super) fn usage(usage: &Usage) -> Value {
     })
 }
 
+/// What turned out while the answer was written goes where clients find it, streamed or not: into its last object.
+pub(super) fn tell(object: &mut Value, notices: &[String]) {
+    if !notices.is_empty() {
+        object["hearth"] = json!({"notices": notices});
+    }
+}
+
 /// A log-probability as JSON.
 pub(super) fn logprob(logprob: f32) -> Value {
     json!(f64::from(logprob.max(LEAST)))
@@ -86,9 +93,9 @@ pub(super) fn events(
     replies: impl Stream<Item = Result<Reply, ApiError>> + Send,
     mut chunks: impl FnMut(Reply) -> Vec<Value> + Send,
 ) -> impl Stream<Item = Event> + Send {
-    let events = move |reply: Reply| match reply.remark() {
-        Some(remark) => vec![Event::comment(remark)],
-        None => data(&chunks(reply)),
+    let events = move |reply: Reply| {
+        let remark = reply.remark().map(Event::comment);
+        remark.into_iter().chain(data(&chunks(reply))).collect()
     };
     until_error(replies.map_ok(events))
 }

@@ -128,6 +128,31 @@ fn check_arguments(arguments: &Value) {
 }
 
 #[tokio::test]
+async fn what_turns_out_late_is_told_in_the_last_object() {
+    let server = Server::new();
+    let more = json!({"tools": [tool("look")], "tool_choice": "required", "max_tokens": 9, "n": 2, "seed": 1, "temperature": 1});
+    let body = with(&request("chat"), more);
+    let whole = server.post(CHAT, body.clone()).await;
+    let notices = whole.body["hearth"]["notices"].as_array().unwrap();
+    assert_eq!(notices.len(), 2, "both calls were cut: {}", whole.body);
+    let header = whole.headers["hearth-notice"].to_str().unwrap();
+    assert!(
+        header.starts_with("note=") && header.contains("call"),
+        "{header}"
+    );
+    let chunks = server.stream(CHAT, body).await;
+    let told: Vec<&Value> = chunks
+        .iter()
+        .filter(|chunk| chunk.get("hearth").is_some())
+        .inspect(|chunk| assert_eq!(chunk["choices"][0]["finish_reason"], "length"))
+        .flat_map(|chunk| chunk["hearth"]["notices"].as_array().unwrap())
+        .collect();
+    assert_eq!(json!(told), whole.body["hearth"]["notices"]);
+    let quiet = server.ok(CHAT, request("chat")).await;
+    assert!(quiet.get("hearth").is_none(), "{quiet}");
+}
+
+#[tokio::test]
 async fn the_old_form_of_tools_is_answered_in_kind() {
     let server = Server::new();
     let body = json!({"functions": [tool("look")["function"]], "function_call": {"name": "look"}, "max_tokens": 400});

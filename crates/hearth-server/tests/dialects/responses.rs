@@ -155,6 +155,65 @@ async fn a_stored_response_is_found_listed_and_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn items_are_listed_in_pages() {
+    let server = Server::new();
+    let turn = |text: &str| json!({"role": "user", "content": text, "id": format!("msg_{text}")});
+    let input: Vec<Value> = ["a", "b", "c", "d"].map(turn).into();
+    let body = with(&request("chat"), json!({"input": input}));
+    let response = server.ok(RESPONSES, body).await;
+    let path = format!(
+        "{RESPONSES}/{}/input_items",
+        response["id"].as_str().unwrap()
+    );
+    for (query, expected, has_more) in [
+        ("", "dcba", false),
+        ("?order=asc", "abcd", false),
+        ("?order=asc&limit=2", "ab", true),
+        ("?order=asc&limit=2&after=msg_b", "cd", false),
+        ("?limit=1&after=msg_c", "b", true),
+        ("?after=msg_nowhere", "", false),
+        ("?include=x&unknown=1", "dcba", false),
+    ] {
+        let page = server.get(&format!("{path}{query}")).await.body;
+        let data = page["data"].as_array().unwrap();
+        let found: String = data
+            .iter()
+            .map(|item| item["content"][0]["text"].as_str().unwrap())
+            .collect();
+        assert_eq!(
+            (found.as_str(), &page["has_more"]),
+            (expected, &json!(has_more)),
+            "{query}"
+        );
+        let ids = [data.first(), data.last()].map(|item| json!(item.map(|item| &item["id"])));
+        assert_eq!([&page["first_id"], &page["last_id"]], [&ids[0], &ids[1]]);
+    }
+    for query in ["?order=up", "?limit=0", "?limit=101", "?limit=x"] {
+        assert_eq!(
+            server.get(&format!("{path}{query}")).await.status,
+            400,
+            "{query}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_turns_out_late_is_part_of_the_response() {
+    let server = Server::new();
+    let body = with(&forced(), json!({"max_output_tokens": 20}));
+    let whole = server.post(RESPONSES, body.clone()).await;
+    let notices = whole.body["hearth"]["notices"].as_array();
+    assert_eq!(notices.map(Vec::len), Some(1), "{}", whole.body);
+    let header = whole.headers["hearth-notice"].to_str().unwrap();
+    assert!(header.starts_with("note="), "{header}");
+    let events = stream(&server, body).await;
+    assert_eq!(
+        events.last().unwrap()["response"]["hearth"],
+        whole.body["hearth"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_to_be_kept_is_not() {
     let server = Server::new();
     let response = server

@@ -80,6 +80,7 @@ pub(super) fn completion(head: &Head, collected: &Collected, style: &Style) -> V
     });
     let mut object = head.object("chat.completion", choices.collect());
     object["usage"] = pieces::usage(&collected.usage);
+    pieces::tell(&mut object, &collected.notices);
     object
 }
 

@@ -28,6 +28,8 @@ struct ChoiceState {
     has_role: bool,
     /// Tokens whose log-probabilities go out with the next delta.
     tokens: Vec<TokenOf>,
+    /// What turned out on the way, told with the reason.
+    notices: Vec<String>,
 }
 
 impl ChatStream {
@@ -43,10 +45,11 @@ impl ChatStream {
     /// The chunks that a reply gives.
     pub(super) fn take(&mut self, reply: Reply) -> Vec<Value> {
         match reply {
-            Reply::Reading { .. }
-            | Reply::PromptLogprobs(_)
-            | Reply::CallEnd { .. }
-            | Reply::Notice { .. } => Vec::new(),
+            Reply::Reading { .. } | Reply::PromptLogprobs(_) | Reply::CallEnd { .. } => Vec::new(),
+            Reply::Notice { choice, text } => {
+                self.choices.entry(choice).or_default().notices.push(text);
+                Vec::new()
+            }
             Reply::Token {
                 choice,
                 bytes,
@@ -125,7 +128,9 @@ impl ChatStream {
     fn finished(&mut self, choice: usize, finish: &Finish) -> Vec<Value> {
         let mut chunks = self.role(choice);
         let reason = self.style.finish(finish);
-        chunks.push(self.chunk(choice, json!({}), Some(reason)));
+        let mut last = self.chunk(choice, json!({}), Some(reason));
+        pieces::tell(&mut last, &self.choices[&choice].notices);
+        chunks.push(last);
         chunks
     }
 

@@ -27,6 +27,8 @@ pub struct Response {
     finish: Option<Finish>,
     /// Log-probabilities of tokens whose text is still to come.
     logprobs: Vec<Value>,
+    /// What turned out on the way.
+    notices: Vec<String>,
 }
 
 /// The item that is open.
@@ -66,6 +68,7 @@ impl Response {
             open: None,
             finish: None,
             logprobs: Vec::new(),
+            notices: Vec::new(),
         }
     }
 
@@ -99,10 +102,8 @@ impl Response {
             }
             Reply::Finished { finish, .. } => self.finish(finish, events),
             Reply::End { usage } => self.end(usage_object(&usage), events),
-            Reply::Reading { .. }
-            | Reply::PromptLogprobs(_)
-            | Reply::Token { .. }
-            | Reply::Notice { .. } => {}
+            Reply::Notice { text, .. } => self.notices.push(text),
+            Reply::Reading { .. } | Reply::PromptLogprobs(_) | Reply::Token { .. } => {}
         }
     }
 
@@ -311,6 +312,9 @@ impl Response {
         );
         set("output", self.output.clone().into());
         set("usage", usage);
+        if !self.notices.is_empty() {
+            set("hearth", json!({"notices": self.notices}));
+        }
         let response = self.object.clone();
         self.push(
             &format!("response.{status}"),
