@@ -35,6 +35,19 @@ impl Dialect {
     }
 }
 
+/// Characters of a message, in which a client's own words may stand.
+const MAX_MESSAGE: usize = 1000;
+
+/// Characters of the name of a field.
+const MAX_PARAM: usize = 200;
+
+fn shortened(text: String, limit: usize) -> String {
+    match text.char_indices().nth(limit) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
 /// What kind of thing went wrong; decides the words each dialect has for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -141,7 +154,7 @@ impl ApiError {
         ApiError {
             status: kind.status(),
             kind,
-            message: message.into(),
+            message: shortened(message.into(), MAX_MESSAGE),
             param: None,
             code: kind.code(),
             retry_after: None,
@@ -151,14 +164,16 @@ impl ApiError {
     /// The request is wrong, 400. `param` is the field, where there is one: `"stop"` or `None`.
     pub fn invalid<'a>(param: impl Into<Option<&'a str>>, message: impl Into<String>) -> Self {
         ApiError {
-            param: param.into().map(str::to_owned),
+            param: param
+                .into()
+                .map(|param| shortened(param.to_owned(), MAX_PARAM)),
             ..ApiError::new(ErrorKind::Invalid, message)
         }
     }
 
     /// Names the field at fault.
     pub fn with_param(mut self, param: impl Into<String>) -> Self {
-        self.param = Some(param.into());
+        self.param = Some(shortened(param.into(), MAX_PARAM));
         self
     }
 
@@ -442,6 +457,17 @@ mod tests {
             let anthropic_body = error.body(Dialect::Anthropic, "");
             assert_eq!(anthropic_body["error"]["type"], anthropic, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_all_that_it_was_sent() {
+        let long = "🔥".repeat(100_000);
+        let error = ApiError::invalid(long.as_str(), format!("'{long}' is no field"));
+        assert_eq!(error.message.chars().count(), MAX_MESSAGE + 1);
+        assert!(error.message.ends_with('…'));
+        let param = error.param.as_ref().map(|param| param.chars().count());
+        assert_eq!(param, Some(MAX_PARAM + 1));
+        assert_eq!(error.clone().with_param(long).param, error.param);
     }
 
     #[test]
