@@ -53,11 +53,6 @@ impl<'a> Fields<'a> {
         (!value.is_null()).then_some(value)
     }
 
-    /// Whether a field is there, null included. Does not take it.
-    pub fn has(&self, name: &str) -> bool {
-        self.object.contains_key(name)
-    }
-
     /// A string.
     ///
     /// # Errors

@@ -15,15 +15,13 @@ use crate::{
 };
 
 /// Accepted, and without effect here.
-const NO_EFFECT: [&str; 11] = [
+const NO_EFFECT: [&str; 9] = [
     "user",
     "metadata",
-    "service_tier",
     "safety_identifier",
     "prompt_cache_key",
     "prompt_cache_retention",
     "prompt_cache_options",
-    "verbosity",
     "prediction",
     "web_search_options",
     "moderation",
@@ -52,7 +50,7 @@ pub(super) fn chat_request(
     let mut fields = Fields::new(body);
     let mut notices = Notices::of_body(&mut fields, limits.notices)?;
     let model = common::model(&mut fields)?;
-    let is_old_form = fields.has("functions");
+    let is_old_form = fields.array("functions")?.is_some();
     let chat = chat_of(&mut fields, limits, &mut notices)?;
     let ask = Ask {
         model,
@@ -69,7 +67,13 @@ pub(super) fn chat_request(
     };
     let streaming = common::streaming(&mut fields, &mut notices)?;
     refuse_audio(&mut fields)?;
-    fields.no_effect_unless("store", &Value::Bool(false), &mut notices);
+    for (name, default) in [
+        ("store", Value::Bool(false)),
+        ("service_tier", "auto".into()),
+        ("verbosity", "medium".into()),
+    ] {
+        fields.no_effect_unless(name, &default, &mut notices);
+    }
     fields.no_effect(&NO_EFFECT, &mut notices);
     fields.finish(&mut notices);
     Ok((
@@ -212,6 +216,12 @@ mod tests {
     }
 
     #[test]
+    fn functions_that_are_null_are_no_old_form() {
+        assert!(!read(with("functions", Value::Null)).unwrap().0.is_old_form);
+        assert!(read(with("functions", json!([]))).unwrap().0.is_old_form);
+    }
+
+    #[test]
     fn every_effort_is_a_switch() {
         for (effort, is_on, word) in [
             ("none", false, None),
@@ -238,6 +248,9 @@ mod tests {
             ("store", json!(true), Some("ignored=store")),
             ("store", json!(false), None),
             ("verbosity", json!("low"), Some("ignored=verbosity")),
+            ("verbosity", json!("medium"), None),
+            ("service_tier", json!("flex"), Some("ignored=service_tier")),
+            ("service_tier", json!("auto"), None),
             ("modalities", json!(["text"]), None),
             ("never_heard_of", json!(1), Some("ignored=never_heard_of")),
             (

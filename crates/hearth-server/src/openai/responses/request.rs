@@ -29,8 +29,6 @@ const NO_EFFECT: &[&str] = &[
     "prompt_cache_options",
     "prompt_cache_retention",
     "safety_identifier",
-    "service_tier",
-    "stream_options",
     "user",
 ];
 
@@ -99,7 +97,8 @@ pub fn read(body: &Map<String, Value>, limits: &Limits) -> Result<Request, ApiEr
         tools: tools.given,
         model,
     };
-    let is_streamed = fields.bool("stream")?.unwrap_or(false);
+    let is_streamed = common::streaming(&mut fields, &mut notices)?.is_on;
+    fields.no_effect_unless("service_tier", &"auto".into(), &mut notices);
     fields.no_effect(NO_EFFECT, &mut notices);
     fields.finish(&mut notices);
     let chat = Chat {
@@ -191,12 +190,16 @@ fn refuse(fields: &mut Fields<'_>) -> Result<(), ApiError> {
             "cannot be true: answers are given while the client waits",
         ));
     }
-    for name in ["conversation", "prompt"] {
+    for (name, instead) in [
+        (
+            "conversation",
+            "go on from a response with 'previous_response_id'",
+        ),
+        ("prompt", "send its text in 'instructions' and 'input'"),
+    ] {
         if fields.value(name).is_some() {
-            return Err(fields.invalid(
-                name,
-                "names something that only a service keeps; send the items in 'input'",
-            ));
+            let message = format!("names something that only OpenAI's service keeps; {instead}");
+            return Err(fields.invalid(name, message));
         }
     }
     fields.one_of("truncation", &["disabled", "auto"])?;

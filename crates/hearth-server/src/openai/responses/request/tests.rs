@@ -373,8 +373,23 @@ fn what_has_no_effect_is_named() {
         let request = read_value(with(name, json!({"a": 1}))).unwrap();
         assert_eq!(header(&request), format!("ignored={name}"));
     }
+    for (field, header_of) in [
+        (json!({"service_tier": "flex"}), "ignored=service_tier"),
+        (
+            json!({"stream_options": {"odd": 1}}),
+            "ignored=stream_options.odd",
+        ),
+    ] {
+        let mut body = json!({"model": "m", "input": "hi"});
+        body.as_object_mut()
+            .unwrap()
+            .extend(field.as_object().unwrap().clone());
+        assert_eq!(header(&read_value(body).unwrap()), header_of);
+    }
     for quiet in [
         json!({"background": false}),
+        json!({"service_tier": "auto"}),
+        json!({"stream_options": {"include_obfuscation": false}}),
         json!({"truncation": "auto"}),
         json!({"metadata": {"k": "v"}}),
     ] {
