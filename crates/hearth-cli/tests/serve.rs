@@ -121,7 +121,7 @@ fn limits_are_printed_and_changed() {
 }
 
 #[test]
-fn nothing_beyond_this_machine_without_a_key() {
+fn go_2025_4251_nothing_beyond_this_machine_without_a_key() {
     let home = Home::new("open");
     for host in ["0.0.0.0", "::", "[::]"] {
         let refusal = output(&mut home.hearth(&["serve", "spark", "--host", host, "--port", "0"]));

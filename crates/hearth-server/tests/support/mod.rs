@@ -18,7 +18,7 @@ use hearth_kernels::{Kernels, Level};
 use hearth_server::{
     app::App,
     auth::{Access, Origin},
-    keys::Keys,
+    keys::{KeyFile, Keys},
     limits::Limits,
     listen,
     metrics::Metrics,
@@ -39,7 +39,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// What a server of a test is made of.
 pub struct Setup {
     pub model: Vec<u8>,
+    pub name: &'static str,
     pub keys: Vec<String>,
+    pub key_file: Option<PathBuf>,
     pub limits: Limits,
     pub origins: Vec<&'static str>,
 }
@@ -48,7 +50,9 @@ impl Default for Setup {
     fn default() -> Self {
         Setup {
             model: hearth_testing::tiny_chat::tiny_chat().build(),
+            name: "tiny",
             keys: Vec::new(),
+            key_file: None,
             limits: Limits::default(),
             origins: Vec::new(),
         }
@@ -78,17 +82,20 @@ impl Drop for TempFile {
 }
 
 impl Setup {
-    /// The state of a server with one model, `tiny`.
+    /// The state of a server with one model.
     pub fn app(&self) -> (App, TempFile) {
         let file = TempFile::new(&self.model);
         let named = vec![NamedModel {
-            name: "tiny".into(),
+            name: self.name.into(),
             file: ModelFile::Path(file.0.clone()),
         }];
         let metrics = Arc::new(Metrics::default());
         let kernels = Kernels::new(Level::best(), NonZeroUsize::MIN)
             .expect("this machine has its best level");
-        let models = Models::new(named, settings(), kernels, metrics.clone());
+        let mut settings = settings();
+        settings.engine.max_sequences = self.limits.sequences;
+        settings.engine.max_queue = self.limits.queue;
+        let models = Models::new(named, settings, kernels, metrics.clone());
         let access = Access {
             is_loopback: true,
             hosts: Vec::new(),
@@ -98,7 +105,9 @@ impl Setup {
                 .map(|origin| Origin::parse(origin).expect("an origin"))
                 .collect(),
         };
-        let keys = Keys::new(&self.keys, None).expect("usable keys");
+        let key_file = self.key_file.as_deref();
+        let key_file = key_file.map(|path| KeyFile::open(path).expect("a file of keys"));
+        let keys = Keys::new(&self.keys, key_file).expect("usable keys");
         (
             App::new(models, self.limits.clone(), keys, access, metrics),
             file,
@@ -238,6 +247,17 @@ impl Client {
     }
 
     pub async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) {
+        self.send_bytes(method, path, headers, body.as_bytes())
+            .await;
+    }
+
+    pub async fn send_bytes(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) {
         let mut head = format!("{method} {path} HTTP/1.1\r\n");
         if !headers
             .iter()
@@ -251,7 +271,7 @@ impl Client {
         if !body.is_empty() {
             head += &format!("Content-Length: {}\r\n", body.len());
         }
-        self.write(format!("{head}\r\n{body}").as_bytes()).await;
+        self.write(&[head.as_bytes(), b"\r\n", body].concat()).await;
     }
 
     pub async fn ask(
@@ -349,6 +369,48 @@ impl Client {
             }
             body.extend_from_slice(&chunk[..length]);
         }
+    }
+}
+
+/// Which dialect an error is written in; panics when it is none.
+pub fn dialect_of(answer: &Answer) -> &'static str {
+    let body = answer.json();
+    if body["type"] == "error" {
+        assert!(
+            body["error"]["type"].is_string() && body["error"]["message"].is_string(),
+            "{body}"
+        );
+        assert_eq!(
+            body["request_id"].as_str(),
+            answer.header("request-id"),
+            "{body}"
+        );
+        return "anthropic";
+    }
+    if body["error"].is_string() {
+        assert_eq!(body.as_object().unwrap().len(), 1, "{body}");
+        return "ollama";
+    }
+    let error = body["error"]
+        .as_object()
+        .unwrap_or_else(|| panic!("{body}"));
+    let keys: Vec<&str> = error.keys().map(String::as_str).collect();
+    assert_eq!(keys, ["message", "type", "param", "code"], "{body}");
+    assert!(
+        error["code"].is_null() || error["code"].is_string(),
+        "{body}"
+    );
+    assert!(answer.header("x-request-id").unwrap().starts_with("req_"));
+    "openai"
+}
+
+/// The dialect that belongs to a path.
+pub fn expected_dialect(path: &str) -> &'static str {
+    match path {
+        "/" => "ollama",
+        path if path.starts_with("/api/") => "ollama",
+        path if path.starts_with("/v1/messages") => "anthropic",
+        _ => "openai",
     }
 }
 
