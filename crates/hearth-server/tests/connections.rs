@@ -2,9 +2,9 @@
 
 mod support;
 
-use hearth_server::limits::Limits;
-use serde_json::json;
-use support::{CHAT, PATIENCE, Setup, chat};
+use hearth_server::{limits::Limits, models::Loaded};
+use serde_json::{Value, json};
+use support::{CHAT, PATIENCE, Setup, chat, dialect_of, expected_dialect, merge};
 use tokio::time::timeout;
 
 #[tokio::test]
@@ -194,6 +194,135 @@ async fn a_server_ends_in_order_while_streams_run() {
         answer.is_none_or(|answer| answer.status == 200 || answer.status == 503),
         "a whole stream or none"
     );
+}
+
+/// Biases that forbid every token which ends an answer.
+fn never_end(loaded: &Loaded) -> serde_json::Map<String, Value> {
+    let ends = loaded.engine.tokenizer().end_of_generation().iter();
+    ends.map(|id| (id.to_string(), json!(-100))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_cannot_be_finished_says_so() {
+    let mut model = hearth_testing::tiny_chat::tiny_chat();
+    model.n_ctx_train = 1 << 16;
+    let mut server = Setup {
+        model: model.build(),
+        ..Setup::default()
+    }
+    .serve()
+    .await;
+    let never = never_end(&server.app.models.get("tiny").await.expect("it loads"));
+    let more = json!({"stream": true, "max_tokens": 60_000, "logit_bias": never});
+    let mut streams = Vec::new();
+    for (path, mut body, last) in [
+        (CHAT, chat(json!({})), "data: {\"error\":{"),
+        (
+            "/v1/completions",
+            json!({"model": "tiny", "prompt": "a"}),
+            "data: {\"error\":{",
+        ),
+        (
+            "/v1/responses",
+            json!({"model": "tiny", "input": "a", "max_output_tokens": 60_000}),
+            "event: response.failed\ndata: {",
+        ),
+    ] {
+        merge(&mut body, more.clone());
+        let mut client = server.connect().await;
+        client.send("POST", path, &[], &body.to_string()).await;
+        streams.push((path, last, client));
+    }
+    let is_busy = async {
+        while server
+            .app
+            .models
+            .get("tiny")
+            .await
+            .expect("it is there")
+            .engine
+            .snapshot()
+            .n_running
+            < 3
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, is_busy).await.expect("all three run");
+    let (mut answers, stopped) = (Vec::new(), server.stop());
+    let all = async {
+        for (path, last, client) in &mut streams {
+            answers.push((
+                *path,
+                *last,
+                client.answer(false).await.expect("a whole stream"),
+            ));
+        }
+    };
+    tokio::join!(all, stopped);
+    for (path, last, answer) in answers {
+        assert_eq!(answer.status, 200, "{path}");
+        let text = answer.text();
+        let end = text.trim_end().rsplit("\n\n").next().expect("an event");
+        assert!(
+            end.starts_with(last) && end.contains("shutting down"),
+            "{path}: {end}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_says_when_to_come_again() {
+    let server = Setup {
+        limits: Limits {
+            sequences: 1,
+            queue: 1,
+            ..Limits::default()
+        },
+        ..Setup::default()
+    }
+    .serve()
+    .await;
+    let loaded = server.app.models.get("tiny").await.expect("it loads");
+    let never = never_end(&loaded);
+    let long = chat(json!({"stream": true, "max_tokens": 4000, "logit_bias": never})).to_string();
+    let mut busy = Vec::new();
+    for n in 0..2 {
+        let mut client = server.connect().await;
+        client.send("POST", CHAT, &[], &long).await;
+        busy.push(client);
+        let is_there = async {
+            loop {
+                let snapshot = loaded.engine.snapshot();
+                if (snapshot.n_running, snapshot.n_waiting) == (1, n) {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, is_there).await.expect("it is taken");
+    }
+    let turns = json!([{"role": "user", "content": "hi"}]);
+    for (path, body) in [
+        (CHAT, chat(json!({"stream": true}))),
+        ("/v1/completions", json!({"model": "tiny", "prompt": "a"})),
+        (
+            "/v1/responses",
+            json!({"model": "tiny", "input": "a", "stream": true}),
+        ),
+        (
+            "/v1/messages",
+            json!({"model": "tiny", "max_tokens": 4, "messages": turns}),
+        ),
+        ("/api/chat", json!({"model": "tiny", "messages": turns})),
+    ] {
+        let answer = server.post(path, &body).await;
+        assert_eq!(answer.status, 429, "{path}: {}", answer.text());
+        assert_eq!(dialect_of(&answer), expected_dialect(path));
+        let seconds = answer.header("retry-after").expect("a time");
+        assert!(seconds.parse::<u32>().expect("seconds") > 0);
+    }
+    drop(busy);
 }
 
 #[tokio::test]

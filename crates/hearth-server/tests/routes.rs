@@ -4,7 +4,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{Answer, Server, Setup};
+use support::{CHAT, Server, Setup, chat, dialect_of, expected_dialect};
 
 const KEY: &str = "correct-horse-battery-staple";
 
@@ -15,43 +15,6 @@ async fn with_key() -> Server {
     }
     .serve()
     .await
-}
-
-/// Which dialect an error is written in; panics when it is none.
-fn dialect_of(answer: &Answer) -> &'static str {
-    let body = answer.json();
-    if body["type"] == "error" {
-        assert!(
-            body["error"]["type"].is_string() && body["error"]["message"].is_string(),
-            "{body}"
-        );
-        assert_eq!(
-            body["request_id"].as_str(),
-            answer.header("request-id"),
-            "{body}"
-        );
-        return "anthropic";
-    }
-    if body["error"].is_string() {
-        assert_eq!(body.as_object().unwrap().len(), 1, "{body}");
-        return "ollama";
-    }
-    let error = body["error"]
-        .as_object()
-        .unwrap_or_else(|| panic!("{body}"));
-    let keys: Vec<&str> = error.keys().map(String::as_str).collect();
-    assert_eq!(keys, ["message", "type", "param", "code"], "{body}");
-    assert!(answer.header("x-request-id").unwrap().starts_with("req_"));
-    "openai"
-}
-
-fn expected_dialect(path: &str) -> &'static str {
-    match path {
-        "/" => "ollama",
-        path if path.starts_with("/api/") => "ollama",
-        path if path.starts_with("/v1/messages") => "anthropic",
-        _ => "openai",
-    }
 }
 
 /// A path that the route answers.
@@ -408,6 +371,43 @@ async fn models_are_listed_for_both_sdks() {
 }
 
 #[tokio::test]
+async fn an_id_with_a_slash_may_be_written_in_both_ways() {
+    let server = Setup {
+        name: "org/tiny",
+        ..Setup::default()
+    }
+    .serve()
+    .await;
+    for (path, id) in [
+        ("/v1/models/org/tiny", "org/tiny"),
+        ("/v1/models/org%2Ftiny", "org/tiny"),
+        ("/v1/models/org%2ftiny?x=1", "org/tiny"),
+        ("/models/org%2Ftiny/", "org/tiny"),
+        ("/v1/models/org%2Ftiny%3Alatest", "org/tiny:latest"),
+    ] {
+        let answer = server.ask("GET", path, &[], "").await;
+        assert_eq!(
+            (answer.status, &answer.json()["id"]),
+            (200, &json!(id)),
+            "{path}"
+        );
+    }
+    for path in [
+        "/v1/models/org",
+        "/v1/models/tiny",
+        "/v1/models/org%252Ftiny",
+        "/v1/models/org/x/../tiny",
+    ] {
+        let answer = server.ask("GET", path, &[], "").await;
+        assert_eq!(answer.status, 404, "{path}");
+        assert_eq!(answer.json()["error"]["code"], "model_not_found", "{path}");
+    }
+    let body = chat(json!({"model": "org/tiny", "max_tokens": 1}));
+    let answer = server.post(CHAT, &body).await;
+    assert_eq!(answer.json()["model"], "org/tiny", "{}", answer.text());
+}
+
+#[tokio::test]
 async fn the_openapi_document_has_every_route() {
     let server = Setup::default().serve().await;
     let document: Value = server.ask("GET", "/openapi.json", &[], "").await.json();
@@ -484,4 +484,61 @@ async fn tokens_and_texts_go_both_ways() {
     ] {
         assert_eq!(server.post("/detokenize", &bad).await.status, 400, "{bad}");
     }
+}
+
+#[tokio::test]
+async fn texts_are_cut_in_the_words_of_both_servers() {
+    let server = Setup::default().serve().await;
+    let cut = async |body: Value| server.post("/tokenize", &body).await.json();
+    let llama = cut(json!({"content": "<|im_start|>"})).await;
+    let plain = cut(json!({"content": "<|im_start|>", "parse_special": false})).await;
+    let vllm = cut(json!({"prompt": "<|im_start|>"})).await;
+    assert_eq!(llama["count"], 1, "one token of the model's own: {llama}");
+    assert_eq!(plain["tokens"], vllm["tokens"]);
+    assert!(vllm["count"].as_u64() > Some(1), "{vllm}");
+    assert_eq!(vllm["max_model_len"], 4096);
+    let pieces = cut(json!({"content": "the \u{1f98a}", "with_pieces": true})).await;
+    let mut bytes = Vec::new();
+    for entry in pieces["tokens"].as_array().unwrap() {
+        match &entry["piece"] {
+            Value::String(text) => bytes.extend(text.bytes()),
+            list => bytes.extend(
+                list.as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|byte| byte.as_u64().unwrap() as u8),
+            ),
+        }
+    }
+    assert_eq!(String::from_utf8(bytes).unwrap(), "the \u{1f98a}");
+    let is_split = |entry: &Value| entry["piece"].is_array();
+    assert!(
+        pieces["tokens"].as_array().unwrap().iter().any(is_split),
+        "{pieces}"
+    );
+    let back = json!({"tokens": llama["tokens"]});
+    let back = server.post("/detokenize", &back).await.json();
+    assert_eq!(
+        (&back["content"], &back["prompt"]),
+        (&json!("<|im_start|>"), &json!("<|im_start|>"))
+    );
+}
+
+#[tokio::test]
+async fn a_template_is_applied_and_says_what_the_model_reads() {
+    let server = Setup::default().serve().await;
+    let turns = json!([{"role": "user", "content": "hi"}]);
+    let tools = json!([{"type": "function", "function": {"name": "look"}}]);
+    let body = json!({"messages": turns, "tools": tools});
+    let prompt = server.post("/apply-template", &body).await.json()["prompt"].clone();
+    let prompt = prompt.as_str().unwrap();
+    assert!(
+        prompt.contains("\"look\"") && prompt.contains("<|im_start|>user\nhi<|im_end|>"),
+        "{prompt}"
+    );
+    assert!(prompt.ends_with("<|im_start|>assistant\n"), "{prompt}");
+    let answer = server
+        .post("/apply-template", &json!({"messages": []}))
+        .await;
+    assert_eq!(answer.status, 400);
 }

@@ -1,0 +1,7 @@
+//! What holds for every route that takes a body, walked along a table of bodies.
+
+mod mutations;
+mod rules;
+#[path = "../support/mod.rs"]
+mod support;
+mod table;
