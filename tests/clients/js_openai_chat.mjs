@@ -79,7 +79,7 @@ test("what turns out late is in the last chunk", async () => {
   assert.match(whole.hearth.notices[0], /call/);
   const streamed = await client.chat.completions.stream(cut).finalChatCompletion().catch((error) => error);
   // A call that was cut is an error to this helper, whatever else the chunk says.
-  assert.ok(streamed.hearth || streamed instanceof OpenAI.LengthFinishReasonError, String(streamed));
+  assert.ok(streamed.hearth || /length limit/.test(streamed), String(streamed));
   const told = [];
   for await (const chunk of await client.chat.completions.create({ ...cut, stream: true })) if (chunk.hearth) told.push(chunk.hearth);
   assert.deepEqual(told, [whole.hearth]);
