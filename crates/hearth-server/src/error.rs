@@ -177,6 +177,14 @@ impl ApiError {
         self
     }
 
+    /// Names the field that a prompt came from, where its length is at fault: routes call it differently.
+    pub fn of_prompt(self, field: &str) -> Self {
+        match self.kind {
+            ErrorKind::TooLong => self.with_param(field),
+            _ => self,
+        }
+    }
+
     /// Says when to try again.
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);

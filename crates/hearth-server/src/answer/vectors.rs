@@ -77,7 +77,7 @@ fn tokens(loaded: &Loaded, prompt: &Prompt) -> Result<Vec<u32>, ApiError> {
 fn refused(error: SubmitError) -> ApiError {
     match error {
         SubmitError::Request(RequestError::TextTooLong { n_prompt, n_ctx }) => {
-            ApiError::too_long(n_prompt, n_ctx)
+            ApiError::too_long(n_prompt, n_ctx).of_prompt("input")
         }
         other => ApiError::from(other).with_param("input"),
     }

@@ -330,8 +330,8 @@ async fn bad_prompts_are_a_400() {
     let long = json!({"prompt": "x1".repeat(6000)});
     let (status, error) = server.refused(COMPLETIONS, with(&request(), long)).await;
     assert_eq!(
-        (status, &error["code"]),
-        (400, &json!("context_length_exceeded"))
+        (status, &error["code"], &error["param"]),
+        (400, &json!("context_length_exceeded"), &json!("prompt"))
     );
     let many = json!({"prompt": vec!["a"; 1000], "n": 2});
     assert_eq!(
@@ -458,8 +458,8 @@ async fn texts_that_cannot_be_read_are_refused() {
     let long = json!({"model": "chat", "input": "x1".repeat(6000)});
     let (status, error) = server.refused(EMBEDDINGS, long).await;
     assert_eq!(
-        (status, &error["code"]),
-        (400, &json!("context_length_exceeded"))
+        (status, &error["code"], &error["param"]),
+        (400, &json!("context_length_exceeded"), &json!("input"))
     );
     let (status, _) = server
         .refused(EMBEDDINGS, json!({"model": "nobody", "input": "a"}))

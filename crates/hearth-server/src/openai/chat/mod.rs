@@ -40,7 +40,8 @@ pub(super) async fn complete(
     } = request;
     let head = Head::new("chatcmpl-", &ask.model);
     let has_logprobs = ask.n_logprobs.is_some();
-    let replies = answer::ask(&app, &caller, ask, &mut notices).await?;
+    let replies = answer::ask(&app, &caller, ask, &mut notices).await;
+    let replies = replies.map_err(|error| error.of_prompt("messages"))?;
     let style = Style {
         names: has_logprobs.then(|| TokenNames(replies.loaded().engine.tokenizer().clone())),
         is_old_form,

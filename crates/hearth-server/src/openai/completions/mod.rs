@@ -62,7 +62,8 @@ pub(super) async fn complete(
     let mut work = Vec::with_capacity(asks.len());
     for (index, ask) in asks.into_iter().enumerate() {
         let (n, prompt) = (ask.n, ask.prompt.clone());
-        let prepared = answer::prepare(&app, ask, &mut notices).await?;
+        let prepared = answer::prepare(&app, ask, &mut notices).await;
+        let prepared = prepared.map_err(|error| error.of_prompt("prompt"))?;
         let echo = echoes.then(|| echo(&prompt, &prepared, n_logprobs.is_some()));
         let stream = TextStream::new(index * n, echo, n_logprobs.is_some());
         work.push(Work { prepared, stream });
