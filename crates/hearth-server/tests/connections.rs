@@ -196,6 +196,90 @@ async fn a_server_ends_in_order_while_streams_run() {
     );
 }
 
+#[tokio::test]
+async fn a_client_may_wait_for_our_word_before_it_sends_a_body() {
+    let server = Setup::default().serve().await;
+    let body = chat(json!({})).to_string();
+    for (path, status) in [(CHAT, 200), ("/nowhere", 404)] {
+        let mut client = server.connect().await;
+        let length = body.len();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
+        );
+        client.write(head.as_bytes()).await;
+        let mut word = [0; 12];
+        let read = client.stream.peek(&mut word);
+        timeout(PATIENCE, read)
+            .await
+            .expect("a word")
+            .expect("it is readable");
+        let is_wanted = word.ends_with(b"100");
+        assert_eq!(is_wanted, status == 200, "{path}: {word:?}");
+        if is_wanted {
+            client.write(body.as_bytes()).await;
+        }
+        let answer = client.answer(false).await.expect("an answer");
+        assert_eq!(answer.status, status, "{path}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn whoever_hangs_up_frees_the_place_on_every_route() {
+    let mut model = hearth_testing::tiny_chat::tiny_chat();
+    model.n_ctx_train = 1 << 16;
+    let server = Setup {
+        model: model.build(),
+        ..Setup::default()
+    }
+    .serve()
+    .await;
+    let loaded = server.app.models.get("tiny").await.expect("it loads");
+    let text = format!("NUMBER {}", "x1".repeat(25_000));
+    let mut n_asked = 0;
+    let turns = json!([{"role": "user", "content": text}]);
+    for (path, body) in [
+        (CHAT, json!({"model": "tiny", "messages": turns})),
+        ("/v1/completions", json!({"model": "tiny", "prompt": text})),
+        ("/v1/responses", json!({"model": "tiny", "input": text})),
+        ("/v1/embeddings", json!({"model": "tiny", "input": text})),
+        (
+            "/v1/messages",
+            json!({"model": "tiny", "messages": turns, "max_tokens": 9}),
+        ),
+        ("/api/chat", json!({"model": "tiny", "messages": turns})),
+        ("/api/generate", json!({"model": "tiny", "prompt": text})),
+    ] {
+        for is_streamed in [false, true] {
+            let mut body = body.clone();
+            merge(&mut body, json!({"stream": is_streamed}));
+            // Each text is another, so that nothing of it is in the cache.
+            n_asked += 1;
+            let body = body.to_string().replace("NUMBER", &n_asked.to_string());
+            let before = loaded.engine.snapshot();
+            let mut client = server.connect().await;
+            client.send("POST", path, &[], &body).await;
+            let is_at_work = async {
+                while loaded.engine.snapshot().n_steps == before.n_steps {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(PATIENCE, is_at_work).await.expect("it is read");
+            drop(client);
+            let is_free = async {
+                while loaded.engine.snapshot().n_running + loaded.engine.snapshot().n_waiting > 0 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(PATIENCE, is_free).await.expect("the place is free");
+            let after = loaded.engine.snapshot();
+            assert!(
+                after.n_read - before.n_read < 40_000,
+                "{path}: it was read to the end"
+            );
+        }
+    }
+}
+
 /// Biases that forbid every token which ends an answer.
 fn never_end(loaded: &Loaded) -> serde_json::Map<String, Value> {
     let ends = loaded.engine.tokenizer().end_of_generation().iter();

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     client::{Server, with},
-    talk::{CHAT, content, message, request, tool},
+    talk::{CHAT, content, flat, joined, message, request, tool},
 };
 
 #[tokio::test]
@@ -220,6 +220,41 @@ async fn log_probabilities_are_complete_and_ordered() {
 }
 
 #[tokio::test]
+async fn every_token_has_its_entry_whatever_it_became_part_of() {
+    let server = Server::new();
+    let logprobs = json!({"logprobs": true, "top_logprobs": 2, "temperature": 1, "seed": 3, "max_tokens": 200});
+    let schema = json!({"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": false});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": schema}});
+    for (model, more) in [
+        ("think", json!({"max_tokens": 30})),
+        ("chat", json!({"response_format": format})),
+        (
+            "chat",
+            json!({"tools": [tool("look")], "tool_choice": "required", "parallel_tool_calls": false}),
+        ),
+        ("chat", json!({"stop": ["e", "a", "t"]})),
+    ] {
+        let body = with(&with(&request(model), logprobs.clone()), more.clone());
+        let whole = server.ok(CHAT, body.clone()).await;
+        let entries = whole["choices"][0]["logprobs"]["content"]
+            .as_array()
+            .unwrap();
+        assert_eq!(
+            json!(entries.len()),
+            whole["usage"]["completion_tokens"],
+            "{model} {more}"
+        );
+        assert!(
+            entries
+                .iter()
+                .all(|entry| entry["top_logprobs"].as_array().unwrap().len() == 2)
+        );
+        let chunks = server.stream(CHAT, body).await;
+        assert_eq!(joined(&chunks), flat(&whole), "{model} {more}");
+    }
+}
+
+#[tokio::test]
 async fn cve_2026_21869_every_number_is_range_checked() {
     let server = Server::new();
     let fields = [
@@ -313,8 +348,8 @@ async fn a_prompt_that_does_not_fit_is_refused_and_still_counted() {
         .refused(CHAT, with(&long, json!({"stream": true})))
         .await;
     assert_eq!(
-        (status, &error["code"]),
-        (400, &json!("context_length_exceeded"))
+        (status, &error["code"], &error["param"]),
+        (400, &json!("context_length_exceeded"), &json!("messages"))
     );
     assert!(
         error["message"]
