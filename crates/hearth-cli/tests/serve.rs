@@ -69,13 +69,19 @@ impl Serving {
         Serving { child, url, screen }
     }
 
-    /// Status and body of a GET.
+    /// Status and answer of a GET.
     fn get(&self, path: &str, headers: &str) -> (u16, String) {
+        self.ask("GET", path, headers, "")
+    }
+
+    /// Status and answer of any request.
+    fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
         let host = self.url.trim_start_matches("http://");
         let mut stream = TcpStream::connect(host).expect("it listens");
         write!(
             stream,
-            "GET {path} HTTP/1.0\r\nHost: {host}\r\n{headers}\r\n"
+            "{method} {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: {}\r\n{headers}\r\n{body}",
+            body.len()
         )
         .expect("it reads");
         let mut answer = String::new();
@@ -290,6 +296,34 @@ fn keys_live_from_add_to_revoke() {
         "no key named 'anna'",
         "keys list",
     );
+}
+
+#[test]
+fn a_stored_answer_outlives_the_server_and_is_its_keys_alone() {
+    let home = Home::new("stored");
+    let header = |name| {
+        let key = stdout_of(&mut home.hearth(&["keys", "add", name]));
+        format!("x-api-key: {}\r\n", key.trim())
+    };
+    let (key, other) = (&header("anna"), &header("ben"));
+    let serve = || Serving::start(&mut home.hearth(&["serve", "spark"]));
+    let server = serve();
+    let body = r#"{"model":"spark","input":"hi","max_output_tokens":2}"#;
+    let (status, answer) = server.ask("POST", "/v1/responses", key, body);
+    assert_eq!(status, 200, "{answer}");
+    let id = answer.split('"').find(|part| part.starts_with("resp_"));
+    let id = id.expect("an id").to_owned();
+    // Killed, not ended.
+    drop(server);
+    let server = serve();
+    let path = format!("/v1/responses/{id}");
+    assert_eq!(server.get(&path, key).0, 200);
+    assert_eq!(server.get(&path, other).0, 404);
+    let more = format!(
+        r#"{{"model":"spark","input":"And?","max_output_tokens":2,"previous_response_id":"{id}"}}"#
+    );
+    let (status, answer) = server.ask("POST", "/v1/responses", key, &more);
+    assert_eq!(status, 200, "{answer}");
 }
 
 #[test]
