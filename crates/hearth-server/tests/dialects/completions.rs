@@ -256,6 +256,7 @@ async fn the_pieces_of_a_stream_are_the_answer() {
         json!({"logprobs": 0, "max_tokens": 40, "temperature": 1.2, "seed": 4}),
         json!({"max_tokens": 0, "echo": true, "logprobs": 1}),
         json!({"suffix": " snow", "temperature": 1, "seed": 5}),
+        json!({"suffix": " snow", "echo": true, "logprobs": 1, "max_tokens": 5}),
     ];
     for variant in variants {
         let body = with(&request(), variant.clone());

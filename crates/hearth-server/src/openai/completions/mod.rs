@@ -129,6 +129,15 @@ fn echo(prompt: &Prompt, prepared: &Prepared, has_logprobs: bool) -> Echo {
     if let Some(last) = tokens.last_mut() {
         last.push_str(rest);
     }
+    // What comes after a text is no part of the prompt that is repeated.
+    let suffix = tokenizer.infill().map(|fim| fim.suffix);
+    let end = prepared
+        .prompt()
+        .iter()
+        .position(|token| Some(*token) == suffix);
+    if let (Prompt::Infill { .. }, Some(end)) = (prompt, end) {
+        tokens[end..].iter_mut().for_each(String::clear);
+    }
     let text = match prompt {
         Prompt::Text(text) | Prompt::Infill { prefix: text, .. } => text.clone(),
         Prompt::Tokens(_) | Prompt::Chat(_) => tokens.concat(),
