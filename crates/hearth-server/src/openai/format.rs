@@ -10,6 +10,7 @@ pub(crate) fn format(fields: &mut Fields<'_>, notices: &mut Notices) -> Result<F
     if let Some(object) = fields.object("response_format")? {
         let mut inner = Fields::within(object, fields.path_of("response_format"));
         let format = response_format(&mut inner, notices)?;
+        inner.finish(notices);
         found.extend((format != Format::Text).then_some(("response_format".to_owned(), format)));
     }
     if let Some(text) = fields.string("grammar")? {

@@ -31,7 +31,7 @@ pub(crate) fn messages(
             return Err(fields.wrong(&name, "an object", value));
         };
         let mut one = Fields::within(object, name);
-        messages.push(message(&mut one, &mut names)?);
+        messages.push(message(&mut one, &mut names, notices)?);
         one.finish(notices);
     }
     Ok(messages)
@@ -47,6 +47,7 @@ pub(crate) fn continues_last(messages: &[Message]) -> bool {
 fn message(
     fields: &mut Fields<'_>,
     names: &mut HashMap<String, Value>,
+    notices: &mut Notices,
 ) -> Result<Message, ApiError> {
     const ROLES: [&str; 6] = [
         "system",
@@ -58,11 +59,11 @@ fn message(
     ];
     let role = fields.one_of("role", &ROLES)?;
     match fields.required("role", role)? {
-        "assistant" => assistant(fields, names),
+        "assistant" => assistant(fields, names, notices),
         "tool" => {
             let id = fields.string("tool_call_id")?;
             let id = fields.required("tool_call_id", id)?;
-            let mut message = plain(fields, "tool", &["text"])?;
+            let mut message = plain(fields, "tool", &["text"], notices)?;
             if let Some(name) = names.get(&id) {
                 message.insert("name".to_owned(), name.clone());
             }
@@ -72,7 +73,7 @@ fn message(
         "function" => {
             let name = fields.string("name")?;
             let name = fields.required("name", name)?;
-            let mut message = plain(fields, "tool", &["text"])?;
+            let mut message = plain(fields, "tool", &["text"], notices)?;
             message.insert("name".to_owned(), Value::String(name));
             Ok(message)
         }
@@ -80,15 +81,21 @@ fn message(
             fields,
             "user",
             &["text", "image_url", "input_audio", "file"],
+            notices,
         ),
         // Developer and system mean the same, and templates know only one of them.
-        _ => plain(fields, "system", &["text"]),
+        _ => plain(fields, "system", &["text"], notices),
     }
 }
 
 /// A message of content and perhaps a name.
-fn plain(fields: &mut Fields<'_>, role: &str, parts: &[&str]) -> Result<Message, ApiError> {
-    let content = content(fields, parts)?;
+fn plain(
+    fields: &mut Fields<'_>,
+    role: &str,
+    parts: &[&str],
+    notices: &mut Notices,
+) -> Result<Message, ApiError> {
+    let content = content(fields, parts, notices)?;
     let content = fields.required("content", content)?;
     let mut message = Message::new();
     message.insert("role".to_owned(), json!(role));
@@ -102,10 +109,11 @@ fn plain(fields: &mut Fields<'_>, role: &str, parts: &[&str]) -> Result<Message,
 fn assistant(
     fields: &mut Fields<'_>,
     names: &mut HashMap<String, Value>,
+    notices: &mut Notices,
 ) -> Result<Message, ApiError> {
-    let content = content(fields, &["text", "refusal"])?;
+    let content = content(fields, &["text", "refusal"], notices)?;
     let refusal = fields.string("refusal")?;
-    let calls = calls(fields)?;
+    let calls = calls(fields, notices)?;
     // Newer name first; vLLM and OpenRouter have another.
     let reasoning = fields.string("reasoning_content")?;
     let reasoning = reasoning
@@ -137,7 +145,7 @@ fn assistant(
 }
 
 /// `tool_calls`, or the one `function_call` of old.
-fn calls(fields: &mut Fields<'_>) -> Result<Vec<Value>, ApiError> {
+fn calls(fields: &mut Fields<'_>, notices: &mut Notices) -> Result<Vec<Value>, ApiError> {
     let mut calls = Vec::new();
     let list = fields
         .array("tool_calls")?
@@ -155,10 +163,15 @@ fn calls(fields: &mut Fields<'_>) -> Result<Vec<Value>, ApiError> {
         let function = call.required("function", function)?;
         let mut function = Fields::within(function, call.path_of("function"));
         calls.push(json!({"id": id, "type": "function", "function": called(&mut function)?}));
+        function.finish(notices);
+        // A client that put a stream together sends its places back; the list has them.
+        call.value("index");
+        call.finish(notices);
     }
     if let Some(function) = fields.object("function_call")? {
         let mut function = Fields::within(function, fields.path_of("function_call"));
         calls.push(json!({"type": "function", "function": called(&mut function)?}));
+        function.finish(notices);
     }
     Ok(calls)
 }
@@ -182,7 +195,11 @@ fn called(fields: &mut Fields<'_>) -> Result<Value, ApiError> {
 }
 
 /// `content` as one text: a string, or its text parts with line breaks between them.
-fn content(fields: &mut Fields<'_>, kinds: &[&str]) -> Result<Option<String>, ApiError> {
+fn content(
+    fields: &mut Fields<'_>,
+    kinds: &[&str],
+    notices: &mut Notices,
+) -> Result<Option<String>, ApiError> {
     let parts = match fields.value("content") {
         None => return Ok(None),
         Some(Value::String(text)) => return Ok(Some(text.clone())),
@@ -195,10 +212,9 @@ fn content(fields: &mut Fields<'_>, kinds: &[&str]) -> Result<Option<String>, Ap
         let Value::Object(object) = part else {
             return Err(fields.wrong(&name, "an object with a type", part));
         };
-        texts.push(part_text(
-            &mut Fields::within(object, fields.path_of(&name)),
-            kinds,
-        )?);
+        let mut part = Fields::within(object, fields.path_of(&name));
+        texts.push(part_text(&mut part, kinds)?);
+        part.finish(notices);
     }
     Ok(Some(texts.join("\n")))
 }
@@ -297,6 +313,23 @@ mod tests {
             let found = read(json!([message])).unwrap();
             assert_eq!(Value::Object(found[0].clone()), expected);
         }
+    }
+
+    #[test]
+    fn what_nobody_reads_is_named_with_its_place() {
+        let body = json!({"messages": [
+            {"role": "user", "content": [{"type": "text", "text": "u", "cache_control": {}}], "wings": 2},
+            {"role": "assistant", "tool_calls": [
+                {"index": 0, "id": "1", "type": "function", "odd": 1, "function": {"name": "f", "arguments": "{}", "strict": true}}]},
+        ]});
+        let mut notices = Notices::new(false, 8);
+        let mut fields = Fields::new(body.as_object().unwrap());
+        messages(&mut fields, &Limits::default(), &mut notices).unwrap();
+        assert_eq!(
+            notices.header().unwrap(),
+            "ignored=messages[0].content[0].cache_control; ignored=messages[0].wings; \
+             ignored=messages[1].tool_calls[0].function.strict; ignored=messages[1].tool_calls[0].odd"
+        );
     }
 
     #[test]

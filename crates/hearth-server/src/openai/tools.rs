@@ -43,7 +43,7 @@ pub(crate) fn tools(
             limits,
             notices,
         )?;
-        let choice = choice(fields, &list)?;
+        let choice = choice(fields, &list, notices)?;
         fields.no_effect(&["function_call"], notices);
         return Ok(Tools {
             list,
@@ -84,6 +84,7 @@ fn new_list(
         let mut function = Fields::within(function, tool.path_of("function"));
         add(read_function(&mut function)?, &function, &mut tools)?;
         function.finish(notices);
+        tool.finish(notices);
     }
     Ok(tools)
 }
@@ -156,12 +157,18 @@ pub(crate) fn read_function(fields: &mut Fields<'_>) -> Result<Tool, ApiError> {
 }
 
 /// `tool_choice`.
-fn choice(fields: &mut Fields<'_>, tools: &[Tool]) -> Result<ToolChoice, ApiError> {
+fn choice(
+    fields: &mut Fields<'_>,
+    tools: &[Tool],
+    notices: &mut Notices,
+) -> Result<ToolChoice, ApiError> {
     let choice = match fields.value("tool_choice") {
         None => ToolChoice::Auto,
         Some(Value::Object(object)) => {
             let mut choice = Fields::within(object, fields.path_of("tool_choice"));
-            return chosen(&mut choice, tools);
+            let chosen = chosen(&mut choice, tools)?;
+            choice.finish(notices);
+            return Ok(chosen);
         }
         Some(_) => match fields.one_of("tool_choice", &["none", "auto", "required"])? {
             Some("none") => ToolChoice::None,
@@ -309,6 +316,18 @@ mod tests {
         let (tools, notices) = read(&body).unwrap();
         assert_eq!(tools.list.len(), 1);
         assert_eq!(notices.header().unwrap(), "dropped-tool=web_search");
+    }
+
+    #[test]
+    fn what_nobody_reads_is_named_with_its_place() {
+        let mut tool = function("a");
+        tool["odd"] = json!(1);
+        let choice = json!({"type": "function", "function": {"name": "a"}, "wings": 2});
+        let (_, notices) = read(&json!({"tools": [tool], "tool_choice": choice})).unwrap();
+        assert_eq!(
+            notices.header().unwrap(),
+            "ignored=tools[0].odd; ignored=tool_choice.wings"
+        );
     }
 
     #[test]

@@ -134,14 +134,12 @@ fn thinking(fields: &mut Fields<'_>) -> Result<(Thinking, Map<String, Value>), A
         None => Thinking::default(),
         Some(effort) => Thinking::of_effort(effort),
     };
-    let variables = fields
+    let mut variables = fields
         .object("chat_template_kwargs")?
         .cloned()
         .unwrap_or_default();
-    let switch = variables
-        .get("enable_thinking")
-        .filter(|value| !value.is_null());
-    if let Some(value) = switch {
+    variables.retain(|_, value| !value.is_null());
+    if let Some(value) = variables.get("enable_thinking") {
         let Value::Bool(is_on) = value else {
             return Err(fields.wrong(
                 "chat_template_kwargs.enable_thinking",

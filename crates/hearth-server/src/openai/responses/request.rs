@@ -73,7 +73,7 @@ pub fn read(body: &Map<String, Value>, limits: &Limits) -> Result<Request, ApiEr
     let input = items::normalised(fields.required("input", input)?, limits.messages)?;
     refuse(&mut fields)?;
     let tools = tools::read(&mut fields, limits, &mut notices)?;
-    let tool_choice = tools::choice(&mut fields, &tools.offered)?;
+    let tool_choice = tools::choice(&mut fields, &tools.offered, &mut notices)?;
     let format = text(&mut fields, &mut notices)?;
     let thinking = reasoning(&mut fields, &mut notices)?;
     let sampling = common::sampling(&mut fields, limits)?;

@@ -104,7 +104,10 @@ fn read_one(
             });
             fields.finish(notices);
         }
-        "namespace" if namespace.is_none() => read_namespace(&mut fields, found, notices)?,
+        "namespace" if namespace.is_none() => {
+            read_namespace(&mut fields, found, notices)?;
+            fields.finish(notices);
+        }
         kind => notices.dropped_tool(kind),
     }
     Ok(())
@@ -159,7 +162,11 @@ fn unambiguous(found: Vec<Found>, notices: &mut Notices) -> (Vec<Tool>, HashMap<
 /// # Errors
 ///
 /// An unknown word, a name that is no function's, or a call demanded where none is offered.
-pub fn choice(fields: &mut Fields<'_>, tools: &[Tool]) -> Result<ToolChoice, ApiError> {
+pub fn choice(
+    fields: &mut Fields<'_>,
+    tools: &[Tool],
+    notices: &mut Notices,
+) -> Result<ToolChoice, ApiError> {
     let Some(value) = fields.value("tool_choice") else {
         return Ok(ToolChoice::Auto);
     };
@@ -167,7 +174,7 @@ pub fn choice(fields: &mut Fields<'_>, tools: &[Tool]) -> Result<ToolChoice, Api
         Value::String(word) => {
             choice_of_word(word, tools).map_err(|message| fields.invalid("tool_choice", message))
         }
-        Value::Object(object) => choice_of_object(object, tools),
+        Value::Object(object) => choice_of_object(object, tools, notices),
         other => Err(fields.wrong("tool_choice", "a word or an object", other)),
     }
 }
@@ -184,17 +191,24 @@ fn choice_of_word(word: &str, tools: &[Tool]) -> Result<ToolChoice, String> {
     }
 }
 
-fn choice_of_object(object: &Map<String, Value>, tools: &[Tool]) -> Result<ToolChoice, ApiError> {
+fn choice_of_object(
+    object: &Map<String, Value>,
+    tools: &[Tool],
+    notices: &mut Notices,
+) -> Result<ToolChoice, ApiError> {
     let mut fields = Fields::within(object, "tool_choice");
     let kind = fields.text("type")?;
-    match fields.required("type", kind)? {
-        "function" => {
-            let name = function_name(&mut fields, tools)?;
-            Ok(ToolChoice::RequiredOf(vec![name]))
+    let choice = match fields.required("type", kind)? {
+        "function" => ToolChoice::RequiredOf(vec![function_name(&mut fields, tools)?]),
+        "allowed_tools" => allowed(&mut fields, tools)?,
+        kind => {
+            return Err(
+                fields.invalid("type", format!("is {kind:?}; only functions can be called"))
+            );
         }
-        "allowed_tools" => allowed(&mut fields, tools),
-        kind => Err(fields.invalid("type", format!("is {kind:?}; only functions can be called"))),
-    }
+    };
+    fields.finish(notices);
+    Ok(choice)
 }
 
 /// The mode, and those of the named tools that are functions.

@@ -379,6 +379,14 @@ fn what_has_no_effect_is_named() {
             json!({"stream_options": {"odd": 1}}),
             "ignored=stream_options.odd",
         ),
+        (
+            json!({"tools": [{"type": "namespace", "name": "n", "tools": [], "odd": 1}]}),
+            "ignored=tools[0].odd",
+        ),
+        (
+            json!({"tools": [function("f")], "tool_choice": {"type": "function", "name": "f", "odd": 1}}),
+            "ignored=tool_choice.odd",
+        ),
     ] {
         let mut body = json!({"model": "m", "input": "hi"});
         body.as_object_mut()
