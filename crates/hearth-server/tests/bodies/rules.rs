@@ -318,62 +318,93 @@ async fn streams_have_the_head_of_a_stream() {
     }
 }
 
+/// One conversation in four dialects: chat, responses, Anthropic, Ollama.
+fn plain_talk() -> [Value; 4] {
+    let turns = json!([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Look at the fire."},
+        {"role": "assistant", "content": "It is warm."}, {"role": "user", "content": "And the snow?"}]);
+    let rest = &turns.as_array().expect("a list")[1..];
+    [
+        json!({"messages": turns}),
+        json!({"input": turns}),
+        json!({"system": "Be brief.", "messages": rest}),
+        json!({"messages": turns}),
+    ]
+}
+
+/// The same with a tool, a call of it, and its result.
+fn talk_with_tools() -> [Value; 4] {
+    let schema = json!({"type": "object", "properties": {"place": {"type": "string"}, "n": {"type": "integer"}}, "required": ["place"]});
+    let tool = json!({"name": "look", "description": "Looks.", "parameters": schema});
+    let arguments = json!({"place": "outside", "n": 2});
+    let text = arguments.to_string();
+    let chat_tool = json!({"type": "function", "function": tool});
+    let mut flat_tool = tool;
+    merge(&mut flat_tool, json!({"type": "function"}));
+    let ask = json!({"role": "user", "content": "What falls?"});
+    [
+        json!({"tools": [chat_tool], "messages": [
+            ask, {"role": "assistant", "content": "I look.", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "look", "arguments": text}}]},
+            {"role": "tool", "tool_call_id": "c", "content": "snow"}]}),
+        json!({"tools": [flat_tool], "input": [
+            ask, {"role": "assistant", "content": "I look."}, {"type": "function_call", "call_id": "c", "name": "look", "arguments": text},
+            {"type": "function_call_output", "call_id": "c", "output": "snow"}]}),
+        json!({"tools": [{"name": "look", "description": "Looks.", "input_schema": schema}], "messages": [
+            ask, {"role": "assistant", "content": [{"type": "text", "text": "I look."}, {"type": "tool_use", "id": "c", "name": "look", "input": arguments}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": "snow"}]}]}),
+        json!({"tools": [chat_tool], "messages": [
+            ask, {"role": "assistant", "content": "I look.", "tool_calls": [{"function": {"name": "look", "arguments": arguments}}]},
+            {"role": "tool", "tool_name": "look", "content": "snow"}]}),
+    ]
+}
+
 #[tokio::test]
 async fn a_prompt_has_one_number_of_tokens_in_every_dialect_and_every_count() {
     let server = setup().serve().await;
-    let turns = json!([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Look at the fire."},
-        {"role": "assistant", "content": "It is warm."}, {"role": "user", "content": "And the snow?"}]);
-    let openai = json!({"model": "tiny", "messages": turns, "max_tokens": 2, "temperature": 0});
-    let responses =
-        json!({"model": "tiny", "input": turns, "max_output_tokens": 2, "temperature": 0});
-    let anthropic = json!({"model": "tiny", "system": "Be brief.", "messages": turns.as_array().expect("a list")[1..], "max_tokens": 2});
-    let ollama =
-        json!({"model": "tiny", "messages": turns, "stream": false, "options": {"num_predict": 2}});
-    let text = server.post("/apply-template", &openai).await.json()["prompt"].clone();
-    // What each route says of the prompt; the second time it is in the cache.
-    let counts: [(&str, &Value, &[&str]); 9] = [
-        (CHAT, &openai, &["/usage/prompt_tokens"]),
-        (CHAT, &openai, &["/usage/prompt_tokens"]),
-        (
-            "/v1/chat/completions/input_tokens",
-            &openai,
-            &["/input_tokens"],
-        ),
-        ("/v1/responses", &responses, &["/usage/input_tokens"]),
-        ("/v1/responses/input_tokens", &responses, &["/input_tokens"]),
-        (
-            "/v1/messages",
-            &anthropic,
-            &[
-                "/usage/input_tokens",
-                "/usage/cache_read_input_tokens",
-                "/usage/cache_creation_input_tokens",
-            ],
-        ),
-        ("/v1/messages/count_tokens", &anthropic, &["/input_tokens"]),
-        ("/api/chat", &ollama, &["/prompt_eval_count"]),
-        ("/tokenize", &openai, &["/count"]),
-    ];
-    let n_rendered = server
-        .post("/tokenize", &json!({"content": text}))
-        .await
-        .json()["tokens"]
-        .as_array()
-        .map(Vec::len)
-        .expect("a list");
-    for (path, body, fields) in counts {
-        let answer = server.post(path, body).await;
-        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
-        let json = answer.json();
-        let n: u64 = fields
-            .iter()
-            .map(|field| {
-                json.pointer(field)
-                    .and_then(Value::as_u64)
-                    .expect("a count")
-            })
-            .sum();
-        assert_eq!(n, n_rendered as u64, "{path}: {json}");
+    for [mut chat, mut responses, mut anthropic, mut ollama] in [plain_talk(), talk_with_tools()] {
+        merge(&mut chat, json!({"model": "tiny", "max_tokens": 2}));
+        merge(
+            &mut responses,
+            json!({"model": "tiny", "max_output_tokens": 2}),
+        );
+        merge(&mut anthropic, json!({"model": "tiny", "max_tokens": 2}));
+        merge(
+            &mut ollama,
+            json!({"model": "tiny", "stream": false, "options": {"num_predict": 2}}),
+        );
+        let rendered = server.post("/apply-template", &chat).await.json();
+        let cut = json!({"content": rendered["prompt"]});
+        let cut = server.post("/tokenize", &cut).await.json();
+        let three = [
+            "/usage/input_tokens",
+            "/usage/cache_read_input_tokens",
+            "/usage/cache_creation_input_tokens",
+        ];
+        // What each route says of the prompt; the second time it is in the cache.
+        let counts: [(&str, &Value, &[&str]); 9] = [
+            (CHAT, &chat, &["/usage/prompt_tokens"]),
+            (CHAT, &chat, &["/usage/prompt_tokens"]),
+            (
+                "/v1/chat/completions/input_tokens",
+                &chat,
+                &["/input_tokens"],
+            ),
+            ("/v1/responses", &responses, &["/usage/input_tokens"]),
+            ("/v1/responses/input_tokens", &responses, &["/input_tokens"]),
+            ("/v1/messages", &anthropic, &three),
+            ("/v1/messages/count_tokens", &anthropic, &["/input_tokens"]),
+            ("/api/chat", &ollama, &["/prompt_eval_count"]),
+            ("/tokenize", &chat, &["/count"]),
+        ];
+        for (path, body, fields) in counts {
+            let answer = server.post(path, body).await;
+            assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+            let json = answer.json();
+            let counts = fields
+                .iter()
+                .map(|field| json.pointer(field).and_then(Value::as_u64));
+            let n: Option<u64> = counts.sum();
+            assert_eq!(n, cut["count"].as_u64(), "{path}: {json}");
+        }
     }
 }
 

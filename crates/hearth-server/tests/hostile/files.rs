@@ -116,7 +116,7 @@ async fn ollama_0_1_33_nothing_is_deleted_copied_or_pulled_unless_management_is_
 }
 
 #[tokio::test]
-async fn cve_2025_51471_2026_5530_and_2026_108836_no_request_makes_the_server_connect() {
+async fn go_2025_3824_cve_2025_51471_2026_5530_and_108836_no_request_makes_the_server_connect() {
     let server = Setup::default().serve().await;
     let (trap, address) = Trap::new().await;
     let url = format!("http://{address}/x");
