@@ -125,6 +125,52 @@ const PIECES: &[&[u8]] = &[
     b"\xf0\x9f",
 ];
 
+/// Parts of paths, good and odd.
+const PARTS: &[&str] = &[
+    "/",
+    "/",
+    "/",
+    "//",
+    "v1",
+    "api",
+    "models",
+    "responses",
+    "chat",
+    "completions",
+    "messages",
+    "count_tokens",
+    "input_items",
+    "tags",
+    "tiny",
+    "resp_1",
+    "{id}",
+    "%2F",
+    "%2f",
+    "%2e%2e",
+    "..",
+    ".",
+    "%00",
+    "%ff",
+    "%C3%A9",
+    "%",
+    "%zz",
+    "?",
+    "&",
+    "=",
+    "#",
+    "*",
+    ";",
+    "~",
+    "\\",
+    "'",
+    "<x>",
+    "limit=9",
+    "stream=true",
+    "order=%ff",
+    "\u{e9}",
+    "a-very-long-part-of-a-path-that-leads-nowhere",
+];
+
 /// Splitmix64.
 struct Random(u64);
 
@@ -358,6 +404,25 @@ async fn no_damaged_body_is_more_than_a_refusal() {
             case.path,
             answer.text()
         );
+    }
+    assert!(server.is_alive().await);
+}
+
+#[tokio::test]
+async fn no_odd_path_is_more_than_a_refusal() {
+    let server = setup().serve().await;
+    let mut random = Random(7);
+    for _ in 0..2000 {
+        let n = 1 + random.below(9);
+        let rest: String = (0..n).map(|_| *random.one(PARTS)).collect();
+        let path = format!("/{rest}");
+        let method = *random.one(&["GET", "POST", "DELETE", "PUT", "OPTIONS", "PATCH"]);
+        let answer = server.ask(method, &path, &[], "").await;
+        assert!(answer.status < 500, "{method} {path}: {}", answer.text());
+        // What is no HTTP is refused before there is a dialect.
+        if answer.status >= 400 && !answer.body.is_empty() {
+            dialect_of(&answer);
+        }
     }
     assert!(server.is_alive().await);
 }

@@ -409,6 +409,51 @@ async fn a_prompt_has_one_number_of_tokens_in_every_dialect_and_every_count() {
 }
 
 #[tokio::test]
+async fn an_answer_that_ends_by_itself_has_one_number_of_tokens_in_every_dialect() {
+    let server = setup().serve().await;
+    let schema = json!({"type": "object", "properties": {"colour": {"enum": ["red", "green"]}}, "required": ["colour"], "additionalProperties": false});
+    let format = json!({"type": "json_schema", "name": "x", "schema": schema});
+    let turns = json!([{"role": "user", "content": "Which?"}]);
+    let mut found = Vec::new();
+    for (path, body, text, count) in [
+        (
+            CHAT,
+            json!({"messages": turns, "response_format": {"type": "json_schema", "json_schema": format}, "temperature": 0}),
+            "/choices/0/message/content",
+            "/usage/completion_tokens",
+        ),
+        (
+            "/v1/responses",
+            json!({"input": turns, "text": {"format": format}, "temperature": 0}),
+            "/output/0/content/0/text",
+            "/usage/output_tokens",
+        ),
+        (
+            "/v1/messages",
+            json!({"messages": turns, "output_config": {"format": {"type": "json_schema", "schema": schema}}, "temperature": 0, "max_tokens": 200}),
+            "/content/0/text",
+            "/usage/output_tokens",
+        ),
+        (
+            "/api/chat",
+            json!({"messages": turns, "format": schema, "stream": false, "options": {"temperature": 0}}),
+            "/message/content",
+            "/eval_count",
+        ),
+    ] {
+        let mut body = body;
+        merge(&mut body, json!({"model": "tiny"}));
+        let answer = server.post(path, &body).await.json();
+        let text = answer.pointer(text).and_then(Value::as_str);
+        let count = answer.pointer(count).and_then(Value::as_u64);
+        found.push((text.expect("a text").to_owned(), count.expect("a count")));
+    }
+    assert!(found[0].0.contains("colour"), "{found:?}");
+    found.dedup();
+    assert_eq!(found.len(), 1, "{found:?}");
+}
+
+#[tokio::test]
 async fn counts_of_an_answer_hold_every_token_of_it() {
     let server = setup().serve().await;
     let whole = chat(json!({"temperature": 0, "max_tokens": 20, "logprobs": true}));

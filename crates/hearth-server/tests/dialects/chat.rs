@@ -220,6 +220,20 @@ async fn log_probabilities_are_complete_and_ordered() {
 }
 
 #[tokio::test]
+async fn a_stream_has_about_one_piece_a_token() {
+    let server = Server::new();
+    let chunks = server.stream(CHAT, request("chat")).await;
+    let has_text = |chunk: &&Value| {
+        chunk["choices"][0]["delta"]["content"]
+            .as_str()
+            .is_some_and(|text| !text.is_empty())
+    };
+    let n = chunks.iter().filter(has_text).count();
+    // Halves of characters wait for each other.
+    assert!((16..=24).contains(&n), "{n} pieces of 24 tokens");
+}
+
+#[tokio::test]
 async fn every_token_has_its_entry_whatever_it_became_part_of() {
     let server = Server::new();
     let logprobs = json!({"logprobs": true, "top_logprobs": 2, "temperature": 1, "seed": 3, "max_tokens": 200});

@@ -152,6 +152,18 @@ async fn go_2025_3824_cve_2025_51471_2026_5530_and_108836_no_request_makes_the_s
             ),
         ),
         (
+            "/v1/responses",
+            json!({"model": "tiny", "input": [{"role": "user", "content": [{"type": "input_image", "image_url": url}]}]}),
+        ),
+        (
+            "/v1/responses",
+            json!({"model": "tiny", "input": [{"role": "user", "content": [{"type": "input_file", "file_url": "file:///etc/passwd"}]}]}),
+        ),
+        (
+            "/v1/responses",
+            json!({"model": "tiny", "input": "x", "text": {"format": {"type": "json_schema", "name": "x", "schema": {"$ref": url}}}}),
+        ),
+        (
             "/v1/messages",
             json!({"model": "tiny", "max_tokens": 4, "messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": url}}]}]}),
         ),
