@@ -185,6 +185,14 @@ impl ApiError {
         }
     }
 
+    /// Gives the field at fault the name it has on a route, where that is another than `from`.
+    pub fn renamed(self, from: &str, to: &str) -> Self {
+        match self.param.as_deref() == Some(from) {
+            true => self.with_param(to),
+            false => self,
+        }
+    }
+
     /// Says when to try again.
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);

@@ -4,8 +4,11 @@ use serde_json::{Map, Value};
 
 use crate::{error::ApiError, exchange::Format, fields::Fields, notice::Notices};
 
-/// The one format that was asked for; plain text without.
-pub(crate) fn format(fields: &mut Fields<'_>, notices: &mut Notices) -> Result<Format, ApiError> {
+/// The one format that was asked for and the field that asks for it; plain text without.
+pub(crate) fn format(
+    fields: &mut Fields<'_>,
+    notices: &mut Notices,
+) -> Result<(Format, String), ApiError> {
     let mut found = Vec::new();
     if let Some(object) = fields.object("response_format")? {
         let mut inner = Fields::within(object, fields.path_of("response_format"));
@@ -35,8 +38,8 @@ pub(crate) fn format(fields: &mut Fields<'_>, notices: &mut Notices) -> Result<F
             &name,
             format!("and {other} both bind the answer; send one of them"),
         )),
-        (Some((_, format)), None) => Ok(format),
-        (None, _) => Ok(Format::Text),
+        (Some((name, format)), None) => Ok((format, name)),
+        (None, _) => Ok((Format::Text, "response_format".to_owned())),
     }
 }
 
@@ -149,10 +152,8 @@ mod tests {
     use super::*;
 
     fn read(body: &Value) -> Result<Format, ApiError> {
-        format(
-            &mut Fields::new(body.as_object().unwrap()),
-            &mut Notices::new(false, 8),
-        )
+        let mut fields = Fields::new(body.as_object().unwrap());
+        format(&mut fields, &mut Notices::new(false, 8)).map(|(format, _)| format)
     }
 
     #[test]

@@ -287,6 +287,28 @@ async fn what_cannot_be_enforced_is_refused_before_anything_is_drawn() {
             "{schema}"
         );
     }
+    for (field, value) in [
+        ("grammar", json!("root ::= nowhere")),
+        ("guided_regex", json!("(")),
+        ("json_schema", json!({"type": "banana"})),
+        (
+            "response_format",
+            json!({"type": "json_object", "schema": {"type": "banana"}}),
+        ),
+        (
+            "functions",
+            json!([{"name": "f", "parameters": {"type": "banana"}}]),
+        ),
+        (
+            "tools",
+            json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "banana"}}}]),
+        ),
+    ] {
+        let (status, error) = server
+            .refused(CHAT, with(&request("chat"), json!({field: value})))
+            .await;
+        assert_eq!((status, &error["param"]), (400, &json!(field)), "{error}");
+    }
     let mut deep = json!({});
     for _ in 0..70 {
         deep = json!({"not": deep});

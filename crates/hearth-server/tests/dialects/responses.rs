@@ -343,7 +343,7 @@ async fn a_schema_binds_the_answer_and_not_the_thinking() {
         json!({"text": {"format": {"type": "json_schema", "name": "x", "schema": {"type": "object", "if": {}}}}}),
     );
     let (status, error) = server.refused(RESPONSES, body).await;
-    assert_eq!(status, 400);
+    assert_eq!((status, &error["param"]), (400, &json!("text.format")));
     assert!(error["message"].as_str().unwrap().contains("if"), "{error}");
 }
 

@@ -36,6 +36,8 @@ pub(super) struct ChatRequest {
     pub(super) streaming: Streaming,
     /// Whether calls are answered as `function_call`.
     pub(super) is_old_form: bool,
+    /// The field that binds the answer.
+    pub(super) format_field: String,
 }
 
 /// Reads a body.
@@ -52,10 +54,11 @@ pub(super) fn chat_request(
     let model = common::model(&mut fields)?;
     let is_old_form = fields.array("functions")?.is_some();
     let chat = chat_of(&mut fields, limits, &mut notices)?;
+    let (format, format_field) = format::format(&mut fields, &mut notices)?;
     let ask = Ask {
         model,
         prompt: Prompt::Chat(chat),
-        format: format::format(&mut fields, &mut notices)?,
+        format,
         sampling: common::sampling(&mut fields, limits)?,
         max_tokens: max_tokens(&mut fields)?,
         stop: common::stops(&mut fields, "stop", limits)?,
@@ -81,6 +84,7 @@ pub(super) fn chat_request(
             ask,
             streaming,
             is_old_form,
+            format_field,
         },
         notices,
     ))

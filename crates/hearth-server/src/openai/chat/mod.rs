@@ -37,11 +37,16 @@ pub(super) async fn complete(
         ask,
         streaming,
         is_old_form,
+        format_field,
     } = request;
     let head = Head::new("chatcmpl-", &ask.model);
     let has_logprobs = ask.n_logprobs.is_some();
     let replies = answer::ask(&app, &caller, ask, &mut notices).await;
-    let replies = replies.map_err(|error| error.of_prompt("messages"))?;
+    let tools_field = if is_old_form { "functions" } else { "tools" };
+    let replies = replies.map_err(|error| {
+        let error = error.of_prompt("messages").renamed("tools", tools_field);
+        error.renamed("response_format", &format_field)
+    })?;
     let style = Style {
         names: has_logprobs.then(|| TokenNames(replies.loaded().engine.tokenizer().clone())),
         is_old_form,

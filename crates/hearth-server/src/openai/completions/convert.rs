@@ -31,6 +31,8 @@ pub(super) struct CompletionRequest {
     pub(super) echoes: bool,
     /// Whether log-probabilities are told.
     pub(super) n_logprobs: Option<usize>,
+    /// The field that binds the answers.
+    pub(super) format_field: String,
 }
 
 /// Reads a body.
@@ -49,10 +51,11 @@ pub(super) fn completion_request(
     let n = answers(&mut fields, prompts.len(), limits, &mut notices)?;
     let n_logprobs = fields.count("logprobs", 0..=MAX_LOGPROBS)?;
     let echoes = fields.bool("echo")?.unwrap_or(false);
+    let (format, format_field) = format::format(&mut fields, &mut notices)?;
     let ask = Ask {
         model,
         prompt: Prompt::Tokens(Vec::new()),
-        format: format::format(&mut fields, &mut notices)?,
+        format,
         sampling: common::sampling(&mut fields, limits)?,
         max_tokens: Some(
             fields
@@ -78,6 +81,7 @@ pub(super) fn completion_request(
         streaming,
         echoes,
         n_logprobs,
+        format_field,
     };
     Ok((request, notices))
 }

@@ -57,13 +57,17 @@ pub(super) async fn complete(
         streaming,
         echoes,
         n_logprobs,
+        format_field,
     } = request;
     let head = Head::new("cmpl-", &asks[0].model);
     let mut work = Vec::with_capacity(asks.len());
     for (index, ask) in asks.into_iter().enumerate() {
         let (n, prompt) = (ask.n, ask.prompt.clone());
         let prepared = answer::prepare(&app, ask, &mut notices).await;
-        let prepared = prepared.map_err(|error| error.of_prompt("prompt"))?;
+        let prepared = prepared.map_err(|error| {
+            let error = error.of_prompt("prompt");
+            error.renamed("response_format", &format_field)
+        })?;
         let echo = echoes.then(|| echo(&prompt, &prepared, n_logprobs.is_some()));
         let stream = TextStream::new(index * n, echo, n_logprobs.is_some());
         work.push(Work { prepared, stream });

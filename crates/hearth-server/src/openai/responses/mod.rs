@@ -66,7 +66,10 @@ async fn create(
     let history = recall(&app, &caller, &mut request).await?;
     let ask = request.ask(&history)?;
     let replies = answer::ask(&app, &caller, ask, &mut request.notices).await;
-    let replies = replies.map_err(|error| error.of_prompt("input"))?;
+    let replies = replies.map_err(|error| {
+        let error = error.of_prompt("input").renamed("messages", "input");
+        error.renamed("response_format", "text.format")
+    })?;
     let (is_streamed, mut notices) = (request.is_streamed, std::mem::take(&mut request.notices));
     let run = Run::new(app.responses.clone(), caller, request, replies, now);
     let mut response = match is_streamed {
