@@ -354,6 +354,33 @@ async fn thinking_is_told_apart_and_can_be_switched_off() {
 }
 
 #[tokio::test]
+async fn thinking_goes_back_to_a_template_that_takes_it() {
+    let server = Server::new();
+    let count = async |more: Value| {
+        let mut answer = json!({"role": "assistant", "content": "Warm."});
+        answer
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let turns = json!([{"role": "user", "content": "Fire?"}, answer, {"role": "user", "content": "So?"}]);
+        let body = json!({"model": "think", "messages": turns});
+        server.ok("/v1/chat/completions/input_tokens", body).await["input_tokens"]
+            .as_u64()
+            .unwrap()
+    };
+    let bare = count(json!({})).await;
+    let full = count(json!({"reasoning_content": "It burns."})).await;
+    assert!(full > bare, "{full} after {bare}");
+    assert_eq!(count(json!({"reasoning": "It burns."})).await, full);
+    let items = json!([{"role": "user", "content": "Fire?"},
+        {"type": "reasoning", "id": "rs_1", "summary": [], "content": [{"type": "reasoning_text", "text": "It burns."}]},
+        {"role": "assistant", "content": "Warm."}, {"role": "user", "content": "So?"}]);
+    let body = json!({"model": "think", "input": items});
+    let answer = server.ok("/v1/responses/input_tokens", body).await;
+    assert_eq!(answer["input_tokens"], full);
+}
+
+#[tokio::test]
 async fn a_prompt_that_does_not_fit_is_refused_and_still_counted() {
     let server = Server::new();
     let long =
