@@ -24,8 +24,13 @@ fixtures=$(realpath "$fixtures") HEARTH=$(realpath "$HEARTH")
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/hearth/agents
 mkdir -p "$cache"
-[ -x "$cache/node_modules/.bin/opencode" ] || npm install --prefix "$cache" --no-audit --no-fund --silent @openai/codex opencode-ai
-[ -x "$cache/venv/bin/aider" ] || { python3 -m venv "$cache/venv" && "$cache/venv/bin/pip" install --quiet aider-chat; }
+npm="$cache/node_modules/.bin"
+[ -x "$npm/claude" ] || npm install --prefix "$cache" --no-audit --no-fund --silent @openai/codex opencode-ai @anthropic-ai/claude-code
+# Each has its own environment: what they depend on does not agree.
+for tool in aider:aider-chat llm:llm; do
+  venv=$cache/venv-${tool%:*}
+  [ -x "$venv/bin/${tool%:*}" ] || { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet "${tool#*:}"; }
+done
 
 work=$(mktemp -d)
 server=
@@ -35,9 +40,13 @@ stop() {
 }
 trap stop EXIT
 
+# Claude Code's shell tool is the one of opencode with a capital letter.
+LC_ALL=C sed 's/"bash"/"Bash"/' "$fixtures/script-opencode.gguf" >"$work/script-claude.gguf"
+models=("$fixtures"/script-{codex,opencode,aider}.gguf "$fixtures/tiny-chat.gguf" "$work/script-claude.gguf")
+
 key=a-key-of-the-agents
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-HEARTH_HOME=$work/server "$HEARTH" serve "$fixtures"/script-{codex,opencode,aider}.gguf --port "$port" --key "$key" >"$work/server.log" 2>&1 &
+HEARTH_HOME=$work/server "$HEARTH" serve "${models[@]}" --port "$port" --key "$key" >"$work/server.log" 2>&1 &
 server=$!
 for _ in $(seq 100); do
   python3 -c "import urllib.request; urllib.request.urlopen('http://127.0.0.1:$port/health')" 2>/dev/null && break
@@ -47,18 +56,25 @@ done
 
 failed=()
 wanted=${1:-}
-run() { # run AGENT ARGUMENT...: the file note.txt must hold one word afterwards
-  local agent=$1 home=$work/$1
-  shift
+is_done() { # is_done AGENT: whether it wrote the word into note.txt; llm only says it
+  case $1 in
+    llm) grep -q '"kindled"' "$work/$1/log" ;;
+    *) [ "$(tr -d '\n' <"$work/$1/task/note.txt" 2>/dev/null)" = kindled ] ;;
+  esac
+}
+run() { # run AGENT MODEL ARGUMENT...
+  local agent=$1 model=$2 home=$work/$1
+  shift 2
   case $agent in "$wanted"*) ;; *) return 0 ;; esac
   mkdir -p "$home/task"
   (
     cd "$home/task"
     git init --quiet . && git config user.email nobody@example.org && git config user.name nobody
-    env -i HOME="$home" HEARTH_HOME="$home/hearth" HEARTH_KEY="$key" TERM=dumb PATH="$cache/node_modules/.bin:$cache/venv/bin:$PATH" \
-      timeout 280 "$HEARTH" launch "$agent" --url "http://127.0.0.1:$port" --model "script-$agent" -- "$@" >"$home/log" 2>&1
+    env -i HOME="$home" HEARTH_HOME="$home/hearth" HEARTH_KEY="$key" TERM=dumb \
+      PATH="$npm:$cache/venv-aider/bin:$cache/venv-llm/bin:$PATH" \
+      timeout 280 "$HEARTH" launch "$agent" --url "http://127.0.0.1:$port" --model "$model" -- "$@" >"$home/log" 2>&1
   ) || true
-  if [ "$(tr -d '\n' <"$home/task/note.txt" 2>/dev/null)" = kindled ]; then
+  if is_done "$agent"; then
     echo "agents: $agent did its task"
   else
     echo "agents: $agent FAILED; its last words:"
@@ -67,12 +83,14 @@ run() { # run AGENT ARGUMENT...: the file note.txt must hold one word afterwards
   fi
 }
 task="Write the word kindled into note.txt"
-run codex exec --dangerously-bypass-approvals-and-sandbox --json "$task"
-run opencode run "$task"
-run aider --message "$task" --yes-always --analytics-disable note.txt
+run codex script-codex exec --dangerously-bypass-approvals-and-sandbox --json "$task"
+run opencode script-opencode run "$task"
+run aider script-aider --message "$task" --yes-always --analytics-disable note.txt
+run claude script-claude --print "$task" --allowedTools Bash
+run llm tiny-chat --schema '{"type":"object","properties":{"word":{"const":"kindled"}},"required":["word"]}' "Which word?"
 
 if [ ${#failed[@]} -gt 0 ]; then
-  echo "agents: the server's last words:"
+  echo "agents: FAILED: ${failed[*]}; the server's last words:"
   tail -20 "$work/server.log"
   exit 1
 fi

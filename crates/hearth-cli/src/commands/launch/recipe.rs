@@ -207,14 +207,17 @@ fn llm(server: &Server) -> Recipe {
     let folder = server.folder.join("llm");
     Recipe {
         program: "llm",
-        arguments: vec!["-m".into(), server.model.clone()],
         variables: vec![
             // Its settings and logs stand in this folder then, apart from the user's own.
             ("LLM_USER_PATH", folder.to_string_lossy().into_owned()),
             ("OPENAI_API_KEY", server.key()),
         ],
         key_variable: Some("OPENAI_API_KEY"),
-        files: vec![(folder.join("extra-openai-models.yaml"), models)],
+        files: vec![
+            (folder.join("extra-openai-models.yaml"), models),
+            // An argument would be in the way of its other commands.
+            (folder.join("default_model.txt"), server.model.clone()),
+        ],
         install: "pip install llm",
         ..Recipe::default()
     }
