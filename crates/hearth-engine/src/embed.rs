@@ -23,18 +23,49 @@ const MAX_TEXTS: usize = 64;
 /// The vectors of one call. Dropping it cancels the work.
 #[derive(Debug)]
 pub struct EmbedEvents {
-    pub(crate) receiver: UnboundedReceiver<Result<Vec<f32>, JobError>>,
+    receiver: UnboundedReceiver<Result<Vec<f32>, JobError>>,
+    /// Vectors still to come.
+    n_left: usize,
 }
 
 impl EmbedEvents {
+    pub(crate) fn new(
+        receiver: UnboundedReceiver<Result<Vec<f32>, JobError>>,
+        n_texts: usize,
+    ) -> Self {
+        EmbedEvents {
+            receiver,
+            n_left: n_texts,
+        }
+    }
+
     /// The vector of the next text, in the order they were given; `None` after the last one or after an error.
     pub async fn next(&mut self) -> Option<Result<Vec<f32>, JobError>> {
-        self.receiver.recv().await
+        let event = self.receiver.recv().await;
+        self.count(event)
     }
 
     /// The same for callers that may block.
     pub fn blocking_next(&mut self) -> Option<Result<Vec<f32>, JobError>> {
-        self.receiver.blocking_recv()
+        let event = self.receiver.blocking_recv();
+        self.count(event)
+    }
+
+    /// A channel that ends before the last vector is an error: nobody must take fewer vectors for all of them.
+    fn count(
+        &mut self,
+        event: Option<Result<Vec<f32>, JobError>>,
+    ) -> Option<Result<Vec<f32>, JobError>> {
+        let n_left = std::mem::take(&mut self.n_left);
+        match event {
+            _ if n_left == 0 => None,
+            Some(Ok(vector)) => {
+                self.n_left = n_left - 1;
+                Some(Ok(vector))
+            }
+            Some(Err(error)) => Some(Err(error)),
+            None => Some(Err(JobError::Lost)),
+        }
     }
 }
 
@@ -238,5 +269,37 @@ impl EmbedTask {
     /// Tells that there will be no more vectors.
     pub(crate) fn fail(self, error: JobError) {
         let _ = self.sender.send(Err(error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+
+    fn events(sent: Vec<Result<Vec<f32>, JobError>>, n_texts: usize) -> Vec<String> {
+        let (sender, receiver) = unbounded_channel();
+        for event in sent {
+            sender.send(event).expect("somebody listens");
+        }
+        drop(sender);
+        let mut events = EmbedEvents::new(receiver, n_texts);
+        let next = || events.blocking_next().map(|event| format!("{event:?}"));
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn a_channel_that_ends_early_is_an_error() {
+        let vector = || Ok(vec![1.0]);
+        assert_eq!(
+            events(vec![vector(), vector()], 2),
+            ["Ok([1.0])", "Ok([1.0])"]
+        );
+        assert_eq!(events(vec![vector()], 2), ["Ok([1.0])", "Err(Lost)"]);
+        assert_eq!(events(vec![], 1), ["Err(Lost)"]);
+        assert!(events(vec![], 0).is_empty());
+        let failed = vec![vector(), Err(JobError::ShuttingDown)];
+        assert_eq!(events(failed, 3), ["Ok([1.0])", "Err(ShuttingDown)"]);
     }
 }

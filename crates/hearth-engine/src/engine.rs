@@ -231,8 +231,9 @@ impl Engine {
         check_inputs(&inputs, self.model.n_vocab(), self.n_ctx)?;
         let place = self.place()?;
         let (sender, receiver) = unbounded_channel();
+        let events = EmbedEvents::new(receiver, inputs.len());
         self.send(Command::Embed(owner, inputs, sender, place))?;
-        Ok(EmbedEvents { receiver })
+        Ok(events)
     }
 
     fn place(&self) -> Result<Place, SubmitError> {

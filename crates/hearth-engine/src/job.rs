@@ -155,6 +155,9 @@ pub enum JobError {
     /// The server is going down.
     #[error("the engine is shutting down")]
     ShuttingDown,
+    /// The engine's thread ended without a word.
+    #[error("the engine ended before the answer was complete")]
+    Lost,
     /// It could not go on.
     #[error(transparent)]
     Engine(#[from] Arc<EngineError>),
