@@ -64,7 +64,7 @@ fn visit(folder: &Path, prefix: &str, depth: usize, found: &mut Vec<(String, Pat
         if name.starts_with('.') || found.len() >= MAX_FILES {
             continue;
         }
-        let is_first = shard_of(name).is_none_or(|(number, _)| number == 1);
+        let is_first = shard_of(name).is_none_or(|(number, _)| number == 0);
         if path.is_dir() {
             if depth + 1 < MAX_DEPTH {
                 visit(&path, &format!("{prefix}{name}/"), depth + 1, found);
@@ -149,8 +149,10 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "").unwrap();
         }
-        let names: Vec<String> = in_folder(&root).into_iter().map(|(name, _)| name).collect();
+        let found = in_folder(&root);
+        let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["a", "org/c", "s"]);
+        assert_eq!(found[2].1, root.join("s-00001-of-00002.gguf"));
         std::fs::remove_dir_all(root).unwrap();
     }
 }
