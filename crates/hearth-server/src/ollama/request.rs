@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     messages::{messages, no_images, tools},
-    options::{KeepAlive, Options, keep_alive, options},
+    options::{KeepAlive, keep_alive, options},
 };
 use crate::{
     error::ApiError,
@@ -67,7 +67,19 @@ pub(super) fn turn(
         Kind::Generate => generate(&mut fields, thinking, &mut notices)?,
     };
     fields.finish(&mut notices);
-    let ask = prompt.map(|prompt| ask(model.clone(), prompt, format, options, n_logprobs));
+    let ask = prompt.map(|prompt| Ask {
+        model: model.clone(),
+        prompt,
+        format,
+        sampling: options.sampling,
+        max_tokens: options.max_tokens,
+        stop: options.stop,
+        n: 1,
+        n_logprobs,
+        n_prompt_logprobs: None,
+        timeout: Some(limits.deadline()),
+        is_background: false,
+    });
     let turn = Turn {
         kind,
         model,
@@ -89,28 +101,6 @@ pub(super) fn model_name(fields: &mut Fields<'_>) -> Result<String, ApiError> {
         .filter(|name| !name.is_empty())
         .or(old);
     fields.required("model", name.filter(|name| !name.is_empty()))
-}
-
-fn ask(
-    model: String,
-    prompt: Prompt,
-    format: Format,
-    options: Options,
-    n_logprobs: Option<usize>,
-) -> Ask {
-    Ask {
-        model,
-        prompt,
-        format,
-        sampling: options.sampling,
-        max_tokens: options.max_tokens,
-        stop: options.stop,
-        n: 1,
-        n_logprobs,
-        n_prompt_logprobs: None,
-        timeout: None,
-        is_background: false,
-    }
 }
 
 /// `think`: on, off, or how much.

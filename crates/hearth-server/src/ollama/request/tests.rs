@@ -50,6 +50,15 @@ fn a_chat_is_streamed_unless_it_says_otherwise() {
 }
 
 #[test]
+fn a_request_may_take_as_long_as_the_limit_says() {
+    let (turn, _) = read(Kind::Generate, json!({"model": "m", "prompt": "p"})).unwrap();
+    assert_eq!(
+        turn.ask.unwrap().timeout,
+        Some(Limits::default().deadline())
+    );
+}
+
+#[test]
 fn calls_and_results_get_ids_in_order() {
     let call = |name: &str| json!({"function": {"name": name, "arguments": {"a": 1}}});
     let chat = chat_of(json!({"model": "m", "messages": [
