@@ -220,14 +220,17 @@ class Models(unittest.TestCase):
             self.assertEqual(urllib.request.urlopen(request).status, 200)
 
     def test_what_would_change_the_store_is_off(self):
-        for ask in (
-            lambda: client.pull("nowhere"), lambda: client.push("tiny-chat"), lambda: client.copy("tiny-chat", "other"), lambda: client.delete("tiny-chat"),
-            lambda: client.create("other", from_="tiny-chat"),
+        for words, ask in (
+            ("--manage", lambda: client.pull("nowhere")),
+            ("--manage", lambda: client.copy("tiny-chat", "other")),
+            ("--manage", lambda: client.delete("tiny-chat")),
+            ("sends none away", lambda: client.push("tiny-chat")),
+            ("makes no models", lambda: client.create("other", from_="tiny-chat")),
         ):
             with self.assertRaises(ollama.ResponseError) as caught:
                 ask()
             self.assertEqual(caught.exception.status_code, 403)
-            self.assertIn("--manage", caught.exception.error)
+            self.assertIn(words, caught.exception.error)
         self.assertEqual(client.pull("tiny-chat").status, "success")
 
 

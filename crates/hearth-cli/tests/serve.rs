@@ -261,6 +261,30 @@ fn the_store_is_served_when_no_model_is_named() {
 }
 
 #[test]
+fn the_store_is_managed_only_when_the_server_is_told_to() {
+    let home = Home::new("manage");
+    let file = |name: &str| home.0.join(format!("models/{name}.gguf"));
+    std::fs::create_dir_all(home.0.join("models")).expect("a folder");
+    std::fs::write(file("small"), tiny_model().build()).expect("a file");
+    let copy = r#"{"source": "small", "destination": "other"}"#;
+    let server = Serving::start(&mut home.hearth(&["serve"]));
+    assert_eq!(server.ask("POST", "/api/copy", "", copy).0, 403);
+    drop(server);
+    let server = Serving::start(&mut home.hearth(&["serve", "spark", "--manage"]));
+    assert!(
+        server.screen.contains("may copy and delete") && server.screen.contains("small"),
+        "{}",
+        server.screen
+    );
+    assert_eq!(server.ask("POST", "/api/copy", "", copy).0, 200);
+    assert!(file("other").exists());
+    let delete = r#"{"model": "small"}"#;
+    assert_eq!(server.ask("DELETE", "/api/delete", "", delete).0, 200);
+    assert!(!file("small").exists());
+    stdout_of(&mut home.hearth(&["run", "other", "hi", "--max-tokens", "1"]));
+}
+
+#[test]
 fn keys_live_from_add_to_revoke() {
     let home = Home::new("keys");
     let added = output(&mut home.hearth(&["keys", "add", "anna", "--weight", "3"]));

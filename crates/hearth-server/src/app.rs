@@ -67,6 +67,7 @@ pub struct App {
     pub uploads: Uploads,
     /// The table of routes.
     pub routes: Arc<[RouteInfo]>,
+    may_manage: bool,
     is_closing: Arc<AtomicBool>,
 }
 
@@ -89,6 +90,7 @@ impl App {
             metrics,
             uploads: Uploads::default(),
             routes: Arc::from([]),
+            may_manage: false,
             is_closing: Arc::default(),
         }
     }
@@ -96,6 +98,19 @@ impl App {
     /// Keeps responses in this store instead of in memory.
     pub fn keeping_responses(self, responses: ResponseStore) -> App {
         App { responses, ..self }
+    }
+
+    /// Lets requests copy and delete models of the store.
+    pub fn managing(self) -> App {
+        App {
+            may_manage: true,
+            ..self
+        }
+    }
+
+    /// Whether requests may.
+    pub fn may_manage(&self) -> bool {
+        self.may_manage
     }
 
     /// Says that the server takes no new requests.

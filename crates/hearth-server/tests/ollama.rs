@@ -295,12 +295,17 @@ async fn errors_are_a_string() {
         ("/api/nowhere", json!({}), 404, "/api/nowhere"),
         ("/api/tags", json!({}), 405, "POST"),
         ("/api/pull", json!({"model": "nowhere"}), 403, "--manage"),
-        ("/api/push", json!({"model": "tiny"}), 403, "--manage"),
+        (
+            "/api/push",
+            json!({"model": "tiny"}),
+            403,
+            "sends none away",
+        ),
         (
             "/api/create",
             json!({"model": "x", "from": "tiny"}),
             403,
-            "--manage",
+            "makes no models",
         ),
         (
             "/api/copy",

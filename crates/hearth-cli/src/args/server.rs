@@ -57,6 +57,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub key_file: Option<PathBuf>,
 
+    /// Serve the store too, and let clients copy and delete its models through Ollama's routes
+    #[arg(long)]
+    pub manage: bool,
+
     /// Print all limits on what a client may ask for, and end
     #[arg(long)]
     pub limits: bool,

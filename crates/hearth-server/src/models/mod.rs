@@ -8,6 +8,7 @@ mod budget;
 mod details;
 mod entry;
 mod loaded;
+mod manage;
 mod names;
 
 use std::{
@@ -175,6 +176,9 @@ impl Models {
         if let Some(loaded) = entry.loaded() {
             loaded.touch();
             return Ok(loaded);
+        }
+        if !entry.is_named && !entry.is_there() {
+            return Err(ApiError::unknown_model(name));
         }
         let models = self.clone();
         let task = tokio::spawn(async move {
@@ -397,6 +401,11 @@ impl Models {
         let Ok(_gate) = entry.gate.try_lock() else {
             return false;
         };
+        self.unload_held(entry).await
+    }
+
+    /// The same for a caller that has the gate.
+    async fn unload_held(&self, entry: &Entry) -> bool {
         let Some(loaded) = entry.take_idle() else {
             return false;
         };

@@ -34,6 +34,18 @@ pub fn without_latest(name: &str) -> &str {
     name.strip_suffix(":latest").unwrap_or(name)
 }
 
+/// Whether a file of the store can have this name and be found under it.
+pub(super) fn can_be_stored(name: &str, max_bytes: usize) -> bool {
+    /// A file's name has 255 bytes at most, and ours end in `-00001-of-00002.gguf`.
+    const MAX_PART: usize = 230;
+    let is_part = |part: &str| part.len() <= MAX_PART && !part.starts_with('.');
+    is_name(name, max_bytes)
+        && name.split('/').count() <= MAX_DEPTH
+        && name.split('/').all(is_part)
+        && shard_of(&format!("{name}.gguf")).is_none()
+        && !(cfg!(windows) && name.contains(':'))
+}
+
 /// The name a file has when nobody gives it one: its own, without `.gguf` and without the number of a part.
 pub fn of_file(path: &Path) -> String {
     let file = path.file_name().unwrap_or_default().to_string_lossy();
@@ -119,6 +131,26 @@ mod tests {
             assert!(!is_name(bad, 256), "{bad:?}");
         }
         assert!(!is_name(&"x".repeat(257), 256));
+    }
+
+    #[test]
+    fn names_of_the_store_are_those_that_are_found_again() {
+        for good in ["a", "qwen3.1", "org/model", "a/b/c", "m\u{fc}ller"] {
+            assert!(can_be_stored(good, 256), "{good}");
+        }
+        let long = "x".repeat(231);
+        for bad in [
+            "",
+            "../a",
+            "/a",
+            "a/b/c/d",
+            ".a",
+            "a/.b",
+            "a-00001-of-00002",
+            &long,
+        ] {
+            assert!(!can_be_stored(bad, 256), "{bad}");
+        }
     }
 
     #[test]

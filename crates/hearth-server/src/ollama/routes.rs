@@ -16,6 +16,7 @@ use super::{
     catalogue::{self, rfc3339},
     embed::{embed, embeddings},
     lines::Lines,
+    manage,
     options::KeepAlive,
     request::{Kind, Turn, model_name, turn},
 };
@@ -64,13 +65,21 @@ pub fn routes() -> Routes {
         )
         .post(
             "/api/pull",
-            "Switched off; succeeds for a model that is there",
-            pull,
+            "Succeeds for a model that is there",
+            manage::pull,
         )
-        .post("/api/push", "Switched off", switched_off)
-        .post("/api/create", "Switched off", switched_off)
-        .post("/api/copy", "Switched off", switched_off)
-        .delete("/api/delete", "Switched off", switched_off)
+        .post("/api/push", "Refused", manage::refused)
+        .post("/api/create", "Refused", manage::refused)
+        .post(
+            "/api/copy",
+            "Gives a model of the store a further name, if the server is told to",
+            manage::copy,
+        )
+        .delete(
+            "/api/delete",
+            "Deletes a model of the store, if the server is told to",
+            manage::delete,
+        )
 }
 
 async fn version() -> Json<Value> {
@@ -104,29 +113,6 @@ async fn show(State(app): State<App>, Object(body): Object) -> Result<Response, 
     let gguf = app.models.open(&name).await?;
     let shown = catalogue::show(&info.details, gguf.metadata(), is_verbose);
     Ok(with_notices(Json(shown).into_response(), &notices))
-}
-
-async fn switched_off(Object(_): Object) -> ApiError {
-    ApiError::forbidden(
-        "this route is switched off; it comes with 'hearth serve --manage' and the downloader",
-    )
-}
-
-/// A model that is there needs no download; nothing else can be had.
-async fn pull(State(app): State<App>, Object(body): Object) -> Result<Response, ApiError> {
-    let mut fields = Fields::new(&body);
-    let name = model_name(&mut fields)?;
-    let is_streamed = fields.bool("stream")?.unwrap_or(true);
-    if app.models.info(&name).await.is_err() {
-        return Err(ApiError::forbidden(format!(
-            "model '{name}' is not here, and downloads are switched off; they come with 'hearth serve --manage'"
-        )));
-    }
-    let success = json!({"status": "success"});
-    Ok(match is_streamed {
-        true => ndjson(stream::iter([success])),
-        false => Json(success).into_response(),
-    })
 }
 
 async fn chat(

@@ -44,6 +44,8 @@ pub struct Setup {
     pub key_file: Option<PathBuf>,
     pub limits: Limits,
     pub origins: Vec<&'static str>,
+    pub store: Option<PathBuf>,
+    pub may_manage: bool,
 }
 
 impl Default for Setup {
@@ -55,6 +57,8 @@ impl Default for Setup {
             key_file: None,
             limits: Limits::default(),
             origins: Vec::new(),
+            store: None,
+            may_manage: false,
         }
     }
 }
@@ -93,6 +97,7 @@ impl Setup {
         let kernels = Kernels::new(Level::best(), NonZeroUsize::MIN)
             .expect("this machine has its best level");
         let mut settings = settings();
+        settings.store = self.store.clone();
         settings.engine.max_sequences = self.limits.sequences;
         settings.engine.max_queue = self.limits.queue;
         let models = Models::new(named, settings, kernels, metrics.clone());
@@ -108,10 +113,11 @@ impl Setup {
         let key_file = self.key_file.as_deref();
         let key_file = key_file.map(|path| KeyFile::open(path).expect("a file of keys"));
         let keys = Keys::new(&self.keys, key_file).expect("usable keys");
-        (
-            App::new(models, self.limits.clone(), keys, access, metrics),
-            file,
-        )
+        let app = App::new(models, self.limits.clone(), keys, access, metrics);
+        match self.may_manage {
+            true => (app.managing(), file),
+            false => (app, file),
+        }
     }
 
     /// Starts it.

@@ -62,6 +62,9 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     let responses = responses(disk.is_some())?;
     let bounds = Bounds::of(&limits);
     let mut app = App::new(models, limits, server_keys, access(args, is_local), metrics);
+    if args.manage {
+        app = app.managing();
+    }
     if let Some(path) = &responses {
         app = app.keeping_responses(open_responses(path, bounds)?);
     }
@@ -279,7 +282,9 @@ fn settings(args: &ServeArgs, limits: &Limits) -> Result<ModelSettings, Failure>
     let machine = &args.machine;
     let memory_bytes = machine.memory.or_else(machine::available_memory);
     Ok(ModelSettings {
-        store: args.models.is_empty().then(model_ref::store).transpose()?,
+        store: (args.models.is_empty() || args.manage)
+            .then(model_ref::store)
+            .transpose()?,
         engine: EngineOptions {
             n_ctx: machine.context.map(std::num::NonZeroUsize::get),
             kv_type: load::kv_type(machine.kv),

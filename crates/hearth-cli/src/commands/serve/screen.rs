@@ -27,10 +27,10 @@ pub struct Facts {
 /// Prints it on standard error.
 pub async fn print(app: &App, facts: &Facts) {
     let models = app.models.list().await;
-    printer::note(screen(&models, app.keys.are_needed(), facts));
+    printer::note(screen(app, &models, facts));
 }
 
-fn screen(models: &[ModelInfo], needs_key: bool, facts: &Facts) -> String {
+fn screen(app: &App, models: &[ModelInfo], facts: &Facts) -> String {
     let base = format!("http://{}", shown(facts.address));
     let mut text = format!("hearth {} serves at {base}\n\n", env!("CARGO_PKG_VERSION"));
     text += &model_table(models);
@@ -40,7 +40,7 @@ fn screen(models: &[ModelInfo], needs_key: bool, facts: &Facts) -> String {
             "other machines can ask, without encryption; nothing else leaves this one, and no prompt is logged"
         }
     };
-    let keys = match needs_key {
+    let keys = match app.keys.are_needed() {
         true => "every request needs one",
         false => "none is needed; 'hearth keys add NAME' makes one",
     };
@@ -59,6 +59,10 @@ fn screen(models: &[ModelInfo], needs_key: bool, facts: &Facts) -> String {
         ),
         None => "those of /v1/responses are kept in memory".into(),
     };
+    let manage = match app.may_manage() {
+        true => "clients may copy and delete models of the store",
+        false => "copying and deleting models is switched off; --manage switches it on",
+    };
     let url = match facts.address.port() {
         DEFAULT_PORT => String::new(),
         _ => format!(" --url {base}"),
@@ -68,10 +72,7 @@ fn screen(models: &[ModelInfo], needs_key: bool, facts: &Facts) -> String {
         ("keys", keys.to_owned()),
         ("cache", cache),
         ("answers", answers),
-        (
-            "manage",
-            "pull, delete and copy are switched off".to_owned(),
-        ),
+        ("manage", manage.to_owned()),
         ("OpenAI's clients", format!("{base}/v1")),
         ("Anthropic's", base.clone()),
         ("Ollama's", base.clone()),
