@@ -138,6 +138,80 @@ async fn without_a_prompt_the_model_is_loaded_or_unloaded() {
 }
 
 #[tokio::test]
+async fn the_context_is_the_models_own_and_not_a_token_is_cut() {
+    let server = server().await;
+    let first = server
+        .post("/api/generate", &generate(json!({"stream": false})))
+        .await
+        .json();
+    let ps = server.ask("GET", "/api/ps", &[], "").await.json();
+    let n_ctx = ps["models"][0]["context_length"].as_u64().unwrap();
+    assert_eq!(n_ctx, 4096, "what the file says");
+    let n_prompt = first["prompt_eval_count"].as_u64().unwrap();
+    let ask = async |n: u64| {
+        let context = vec![first["context"][0].clone(); (n - n_prompt) as usize];
+        let body = generate(json!({"stream": false, "context": context}));
+        server.post("/api/generate", &body).await
+    };
+    let longest = ask(n_ctx - 1).await;
+    assert_eq!(longest.status, 200, "{}", longest.text());
+    let longest = longest.json();
+    assert_eq!(longest["prompt_eval_count"], n_ctx - 1);
+    assert_eq!(longest["eval_count"], 1);
+    let one_more = ask(n_ctx).await;
+    assert_eq!(one_more.status, 400);
+    let words = format!("prompt is too long: {n_ctx} tokens > {n_ctx} maximum");
+    assert!(one_more.text().contains(&words), "{}", one_more.text());
+}
+
+#[tokio::test]
+async fn a_limit_of_no_tokens_is_an_answer_of_none() {
+    let server = server().await;
+    let options = json!({"num_predict": 0});
+    let (lines, whole) = both(&server, "/api/chat", chat(json!({"options": options}))).await;
+    for answer in [&whole, lines.last().unwrap()] {
+        assert_eq!(
+            (&answer["message"]["content"], &answer["eval_count"]),
+            (&json!(""), &json!(0))
+        );
+        assert_eq!(answer["done_reason"], "length");
+    }
+}
+
+/// FIELD-NOTES 21: what binds the answer neither binds nor lets through the thought.
+#[tokio::test]
+async fn a_thought_never_gets_past_a_schema() {
+    let setup = Setup {
+        model: hearth_testing::tiny_chat::tiny_thinker().build(),
+        ..Setup::default()
+    };
+    let server = setup.serve().await;
+    let format = json!({"type": "object", "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 9}}, "required": ["n"], "additionalProperties": false});
+    for seed in 0..6 {
+        let options = json!({"temperature": 1, "seed": seed, "num_predict": 600});
+        let body = chat(json!({"think": true, "format": format, "options": options}));
+        let (lines, whole) = both(&server, "/api/chat", body).await;
+        let content: String = lines
+            .iter()
+            .map(|line| line["message"]["content"].as_str().unwrap())
+            .collect();
+        assert_eq!(content, whole["message"]["content"]);
+        match whole["done_reason"].as_str().unwrap() {
+            "stop" => {
+                let value: Value = serde_json::from_str(&content).expect(&content);
+                assert!(value["n"].as_u64().unwrap() <= 9, "{value}");
+            }
+            _ => assert!(
+                content
+                    .chars()
+                    .all(|c| "{}\"n:0123456789 \n\r\t".contains(c)),
+                "{content}"
+            ),
+        }
+    }
+}
+
+#[tokio::test]
 async fn models_are_shown() {
     let server = server().await;
     let tags = server.ask("GET", "/api/tags", &[], "").await.json();

@@ -359,6 +359,54 @@ async fn errors_have_the_dialects_form() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn counting_refuses_what_answering_refuses() {
+    let server = Server::new();
+    let cases = [
+        (404, json!({"model": "nowhere"})),
+        (400, json!({"model": null})),
+        (400, json!({"messages": []})),
+        (
+            400,
+            json!({"messages": [{"role": "user", "content": [{"type": "banana"}]}]}),
+        ),
+        (400, json!({"tools": [{"name": "f"}]})),
+        (400, json!({"hearth": {"strict": true}, "metadata": {}})),
+        (400, json!({"model": "plain"})),
+    ];
+    for (status, more) in cases {
+        let answer = server.post(COUNT, with(&request("chat"), more)).await;
+        assert_eq!(answer.status, status, "{}", answer.body);
+        assert_eq!(answer.body["type"], "error");
+        assert!(answer.body["request_id"].is_string());
+    }
+}
+
+/// FIELD-NOTES 11: a line with a checksum that changes with every request stands in front of one agent's system prompt.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changing_line_in_front_of_the_system_prompt_does_not_defeat_the_cache() {
+    let server = Server::new();
+    let ask = async |checksum: &str| {
+        let header = format!("x-anthropic-billing-header: cc_version=2.1; cch={checksum};");
+        let text = "Tell of the fire and of the snow. ".repeat(20);
+        let system = json!([{"type": "text", "text": header}, {"type": "text", "text": text}]);
+        let answer = server
+            .post(MESSAGES, with(&request("chat"), json!({"system": system})))
+            .await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer
+    };
+    let (first, second) = (ask("a1b2c").await, ask("defa0").await);
+    let cached = &second.body["usage"]["cache_read_input_tokens"];
+    assert!(cached.as_u64().unwrap() > 64, "{cached}");
+    assert_eq!(first.body["content"], second.body["content"]);
+    let notice = second.headers["hearth-notice"].to_str().unwrap();
+    assert!(
+        notice.contains("ignored=x-anthropic-billing-header"),
+        "{notice}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_over_long_prompt_is_counted_and_refused() {
     let server = Server::new();
     let body = with(

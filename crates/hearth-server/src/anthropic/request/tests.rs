@@ -306,6 +306,17 @@ fn what_is_wrong_is_named() {
             with("messages", json!([{"role": "system", "content": "x"}])),
         ),
         (
+            "messages[1].role",
+            with(
+                "messages",
+                json!([{"role": "user", "content": "x"}, {"role": "tool", "content": "x"}]),
+            ),
+        ),
+        (
+            "messages[0].role",
+            with("messages", json!([{"role": "developer", "content": "x"}])),
+        ),
+        (
             "messages[0].content",
             with("messages", message(Value::Null)),
         ),
