@@ -46,7 +46,7 @@ limits! {
     head_bytes: 64 << 10, " bytes of a request's head";
     headers: 100, " header lines of a request";
     head_s: 60, " seconds to send a head, also the time a connection may idle";
-    connections: 512, " connections; when they are used up, the one that has idled longest is closed";
+    connections: 512, " connections; when they are used up, the one that has idled longest is closed, else one whose client reads nothing";
     queue: 256, " requests that wait for their turn, per model";
     sequences: 64, " answers written at the same time, per model";
     deadline_s: 6 * 3600, " seconds a request may take";

@@ -1,7 +1,8 @@
 //! Connections: accepted, bounded, timed, and ended in order.
 //!
 //! A head must come within a time, and so must each next piece of a body (`body.rs`), so half a request holds nothing for long. When
-//! all connections are used up, the one that has idled longest makes room: clients that keep connections open lock nobody out.
+//! all connections are used up, the one that has idled longest makes room, or else the one whose client has not read its answer
+//! for longest: clients that keep connections open lock nobody out.
 
 use std::{
     collections::HashMap,
@@ -62,16 +63,16 @@ pub async fn serve(
                 Err(error) => {
                     // Out of file descriptors, mostly: an idle connection has one to give.
                     tracing::warn!(%error, "a connection was not accepted");
-                    table.close_idlest();
+                    table.make_room(app.limits.body_pause());
                     sleep(Duration::from_millis(50)).await;
                     continue;
                 }
             },
         };
         if table.len() >= app.limits.connections {
-            table.close_idlest();
+            table.make_room(app.limits.body_pause());
         }
-        if table.len() > app.limits.connections {
+        if table.len() >= app.limits.connections {
             continue;
         }
         let place = table.add(&app);
@@ -119,7 +120,7 @@ async fn connection(
         let router = router.clone();
         async move {
             let answer: Result<Response, Infallible> = router.oneshot(request.map(Body::new)).await;
-            answer.map(|response| response.map(|body| Body::new(Guarded { body, _busy: busy })))
+            answer.map(|response| response.map(|body| Body::new(Guarded { body, busy })))
         }
     });
     let connection = http1::Builder::new()
@@ -156,7 +157,17 @@ struct Line {
     /// Requests being answered: 0 or 1, more only while one ends and the next begins.
     n_busy: AtomicUsize,
     idle_since: Mutex<Instant>,
+    /// When a piece of an answer was handed over and no next one was asked for, as its client reads nothing.
+    stalled_since: Mutex<Option<Instant>>,
     close: Notify,
+}
+
+impl Line {
+    fn stalled_since(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.stalled_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Table {
@@ -173,6 +184,7 @@ impl Table {
         let line = Arc::new(Line {
             n_busy: AtomicUsize::new(0),
             idle_since: Mutex::new(Instant::now()),
+            stalled_since: Mutex::new(None),
             close: Notify::new(),
         });
         let mut lines = self.lines();
@@ -187,8 +199,8 @@ impl Table {
         }
     }
 
-    /// Closes the connection that has had no request for the longest time, if there is one.
-    fn close_idlest(&self) {
+    /// Closes the connection that has had no request for the longest time, or one that has stalled for longer than `patience`.
+    fn make_room(&self, patience: Duration) {
         let mut lines = self.lines();
         let idle = lines
             .iter()
@@ -199,7 +211,12 @@ impl Table {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
         });
-        let Some(id) = idlest.map(|(id, _)| *id) else {
+        let stalled = lines.iter().filter_map(|(id, line)| {
+            let since = (*line.stalled_since())?;
+            (since.elapsed() > patience).then_some((since, *id))
+        });
+        let idlest = idlest.map(|(id, _)| *id);
+        let Some(id) = idlest.or_else(|| stalled.min().map(|(_, id)| id)) else {
             return;
         };
         if let Some(line) = lines.remove(&id) {
@@ -248,7 +265,7 @@ impl Drop for Busy {
 /// An answer's body, which keeps its connection busy.
 struct Guarded {
     body: Body,
-    _busy: Busy,
+    busy: Busy,
 }
 
 impl hyper::body::Body for Guarded {
@@ -259,7 +276,9 @@ impl hyper::body::Body for Guarded {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        *self.busy.0.stalled_since() = frame.is_ready().then(Instant::now);
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -36,6 +36,50 @@ async fn half_sent_requests_hold_nobody_up() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_nothing_locks_nobody_out() {
+    let mut model = hearth_testing::tiny_chat::tiny_chat();
+    model.n_ctx_train = 1 << 16;
+    let server = Setup {
+        model: model.build(),
+        limits: Limits {
+            connections: 1,
+            body_pause_s: 1,
+            ..Limits::default()
+        },
+        ..Setup::default()
+    }
+    .serve()
+    .await;
+    let never = never_end(&server.app.models.get("tiny").await.expect("it loads"));
+    let long = json!({"stream": true, "max_tokens": 60_000, "logprobs": true, "top_logprobs": 20, "logit_bias": never});
+    let mut silent = server.connect().await;
+    silent
+        .send("POST", CHAT, &[], &chat(long).to_string())
+        .await;
+    let mut word = [0; 12];
+    let begun = silent.stream.peek(&mut word);
+    timeout(PATIENCE, begun)
+        .await
+        .expect("an answer")
+        .expect("it begins");
+    let is_served = async {
+        loop {
+            let mut client = server.connect().await;
+            client.send("GET", "/health", &[], "").await;
+            if client
+                .answer(false)
+                .await
+                .is_some_and(|answer| answer.status == 200)
+            {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    timeout(PATIENCE, is_served).await.expect("it makes room");
+}
+
+#[tokio::test]
 async fn a_head_must_come_in_time() {
     let server = Setup {
         limits: Limits {
