@@ -200,6 +200,13 @@ fn mistakes_are_found_before_anything_listens() {
     for (arguments, error, hint) in cases {
         refused(&output(&mut home.hearth(arguments)), error, hint);
     }
+    let bytes = tiny_model().build();
+    let cut = TempFile::new("cut.gguf", &bytes[..bytes.len() / 2]);
+    let refusal = output(&mut home.hearth(&["serve", "spark", cut.path()]));
+    let text = String::from_utf8_lossy(&refusal.stderr);
+    let which = format!("note: model '{}' cannot be served", cut.path());
+    assert!(text.contains(&which), "{text}");
+    assert_eq!(refusal.status.code(), Some(2), "{text}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("bound").port().to_string();
     refused(

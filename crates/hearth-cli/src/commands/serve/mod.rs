@@ -253,8 +253,13 @@ fn named_models(args: &ServeArgs, limits: &Limits) -> Result<Vec<NamedModel>, Fa
     let mut named = Vec::new();
     for (index, word) in args.models.iter().enumerate() {
         let reference = ModelRef::parse(word)?;
-        // Says what is wrong with a file in the words of the other commands.
-        reference.open()?;
+        // Says what is wrong with a file in the words of the other commands, which know only one.
+        if let Err(failure) = reference.open() {
+            if args.models.len() > 1 {
+                cannot_serve(&reference);
+            }
+            return Err(failure);
+        }
         let name = args
             .name
             .get(index)
@@ -339,8 +344,13 @@ fn cannot_load(name: &str, error: LoadError) -> Failure {
         LoadError::Model(error) => error.into(),
         LoadError::Engine(error) => error.into(),
     };
-    printer::note(format!("note: model '{name}' cannot be served"));
+    cannot_serve(&name);
     failure
+}
+
+/// Says which of several models an error is about.
+fn cannot_serve(model: &dyn std::fmt::Display) {
+    printer::note(format!("note: model '{model}' cannot be served"));
 }
 
 /// Logs go to standard error. They have routes, times and numbers, and no text of anybody's.
