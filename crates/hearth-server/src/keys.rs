@@ -42,7 +42,7 @@ const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS keys (
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The database.
-    #[error("cannot use the file of keys")]
+    #[error("cannot use the file of keys: {0}")]
     Database(#[from] rusqlite::Error),
     /// A name that is taken.
     #[error("there is a key named '{0}' already")]

@@ -96,7 +96,11 @@ impl Run {
             self.take(reply, &mut events).await;
             events.clear();
         }
-        Ok(self.response.object().clone().into())
+        let object = self.response.object().clone();
+        if self.request.echo.is_stored && object["store"] == false {
+            notices.note("the answer could not be kept");
+        }
+        Ok(object.into())
     }
 
     async fn take(&mut self, reply: Reply, events: &mut Vec<Value>) {
