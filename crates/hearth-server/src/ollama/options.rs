@@ -10,6 +10,7 @@ use crate::{
     fields::{Fields, integer},
     limits::Limits,
     notice::Notices,
+    openai::common::stops,
 };
 
 /// Accepted, and without any effect here: how to run a model is decided when the server starts, contexts are as long
@@ -58,7 +59,7 @@ pub(super) fn options(
     let options = Options {
         sampling: sampling(&mut fields)?,
         max_tokens: max_tokens(&mut fields)?,
-        stop: fields.strings("stop", limits.stops)?.unwrap_or_default(),
+        stop: stops(&mut fields, "stop", limits)?,
     };
     for name in WHOLE_NUMBERS {
         fields.integer(name, i64::MIN..=i64::MAX)?;

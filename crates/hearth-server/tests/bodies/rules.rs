@@ -219,6 +219,31 @@ async fn unknown_fields_are_named_and_in_strict_mode_refused() {
 }
 
 #[tokio::test]
+async fn stop_strings_are_bounded_in_every_dialect() {
+    let server = setup().serve().await;
+    for case in cases().iter().filter(|case| case.is_read()) {
+        for place in ["/stop", "/stop_sequences", "/options/stop"] {
+            for wrong in [
+                json!(["x".repeat(4097)]),
+                json!(vec!["x"; 65]),
+                json!([""]),
+                json!([1]),
+                json!({}),
+            ] {
+                let mut body = case.body.clone();
+                let Some(stop) = body.pointer_mut(place) else {
+                    continue;
+                };
+                *stop = wrong;
+                let answer = ask(&server, case, &body).await;
+                check_refused(&answer, case.path, place);
+                assert!(message(&answer).contains("stop"), "{}", answer.text());
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_unknown_model_is_named_on_every_route() {
     let server = setup().serve().await;
     for case in cases()
