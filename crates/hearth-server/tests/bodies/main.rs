@@ -1,5 +1,6 @@
 //! What holds for every route that takes a body, walked along a table of bodies.
 
+mod counts;
 mod mutations;
 mod rules;
 #[path = "../support/mod.rs"]
