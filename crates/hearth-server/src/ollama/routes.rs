@@ -1,19 +1,19 @@
 //! The handlers.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::{
     Json,
     extract::State,
     response::{IntoResponse, Response},
 };
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::stream;
 use hearth_text::{Encode, Tokenizer};
 use serde_json::{Map, Value, json};
-use tokio::time::timeout;
 
 use super::{
-    catalogue::{self, rfc3339},
+    answer::{Answer, now},
+    catalogue,
     embed::{embed, embeddings},
     lines::Lines,
     manage,
@@ -21,24 +21,12 @@ use super::{
     request::{Kind, Turn, model_name, turn},
 };
 use crate::{
-    answer::{Replies, prepare},
-    app::App,
-    auth::Caller,
-    body::Object,
-    error::{ApiError, Dialect},
-    exchange::{Prompt, Reply},
-    fields::Fields,
-    models::Loaded,
-    notice::Notices,
-    routes::Routes,
-    sse::ndjson,
+    answer::prepare, app::App, auth::Caller, body::Object, error::ApiError, exchange::Prompt,
+    fields::Fields, models::Loaded, notice::Notices, routes::Routes, sse::ndjson,
 };
 
 /// The state of Ollama's interface that this one equals; clients compare it with what they need.
 const VERSION: &str = "0.12.6";
-
-/// Silence after which a line without text says that the work goes on.
-const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// All routes of the dialect.
 pub fn routes() -> Routes {
@@ -158,11 +146,8 @@ async fn answer(
     let replies = prepared.start(caller)?;
     keep(&loaded, turn.keep_alive);
     let lines = Lines::new(kind, turn.model, turn.is_streamed, tokenizer);
-    let answer = Answer {
-        replies,
-        lines,
-        is_over: false,
-    };
+    let (prompt, tags) = (replies.prompt().to_vec(), loaded.format.thinking.clone());
+    let answer = Answer::new(replies, lines, prompt, tags);
     let response = match turn.is_streamed {
         true => ndjson(answer.stream()),
         false => Json(answer.whole().await?).into_response(),
@@ -221,69 +206,4 @@ pub(super) fn keep(loaded: &Loaded, keep_alive: Option<KeepAlive>) {
 pub(super) fn with_notices(mut response: Response, notices: &Notices) -> Response {
     notices.apply(&mut response);
     response
-}
-
-fn now() -> String {
-    rfc3339(SystemTime::now())
-}
-
-/// Replies on their way to lines.
-struct Answer {
-    replies: Replies,
-    lines: Lines,
-    is_over: bool,
-}
-
-impl Answer {
-    /// The next line; an error is the last one.
-    async fn next(&mut self) -> Option<Value> {
-        if self.is_over {
-            return None;
-        }
-        loop {
-            let Ok(reply) = timeout(HEARTBEAT, self.replies.next()).await else {
-                return Some(self.lines.heartbeat(&now()));
-            };
-            match self.take(reply?) {
-                Ok(None) => {}
-                Ok(line) => return line,
-                Err(error) => {
-                    self.is_over = true;
-                    return Some(error.body(Dialect::Ollama, ""));
-                }
-            }
-        }
-    }
-
-    fn take(&mut self, reply: Result<Reply, ApiError>) -> Result<Option<Value>, ApiError> {
-        let reply = reply?;
-        let Reply::End { usage } = reply else {
-            return Ok(self.lines.take(reply, &now()));
-        };
-        self.is_over = true;
-        let tags = self.replies.loaded().format.thinking.as_ref();
-        Ok(Some(self.lines.last(
-            &usage,
-            &now(),
-            self.replies.prompt(),
-            tags,
-        )))
-    }
-
-    fn stream(self) -> impl Stream<Item = Value> + Send {
-        stream::unfold(self, |mut answer| async move {
-            let line = answer.next().await?;
-            Some((line, answer))
-        })
-    }
-
-    /// The answer that is not streamed has one line.
-    async fn whole(mut self) -> Result<Value, ApiError> {
-        while let Some(reply) = self.replies.next().await {
-            if let Some(line) = self.take(reply)? {
-                return Ok(line);
-            }
-        }
-        Err(ApiError::internal("an answer ended without its end"))
-    }
 }
