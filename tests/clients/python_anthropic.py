@@ -100,6 +100,9 @@ class Messages(unittest.TestCase):
         self.assertEqual((message.stop_reason, message.stop_sequence), ("stop_sequence", stop))
         self.assertNotIn(stop, message.content[0].text)
         self.assertTrue(text.startswith(message.content[0].text))
+        _, streamed = stream(stop_sequences=["never seen", stop])
+        self.assertEqual(content(streamed), content(message))
+        self.assertEqual((streamed.stop_reason, streamed.stop_sequence), ("stop_sequence", stop))
 
     def test_system_in_two_forms_is_the_same_prompt(self):
         blocks = [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]
@@ -185,6 +188,17 @@ class Tools(unittest.TestCase):
             messages = [*USER, {"role": "assistant", "content": call.content}, {"role": "user", "content": answer}]
             message = create(model="tiny-tool", tools=[TOOL], tool_choice={"type": "none"}, messages=messages)
             self.assertEqual([block.type for block in message.content], ["text"])
+            # A history may hold calls and results where no tools are offered any more.
+            self.assertEqual([block.type for block in create(model="tiny-tool", messages=messages).content], ["text"])
+
+    def test_several_calls_are_blocks_of_their_own(self):
+        for seed in range(3):
+            message = create(model="tiny-tool", tools=[TOOL], tool_choice={"type": "any"}, max_tokens=400, temperature=1)
+            calls = message.content if message.stop_reason == "tool_use" else message.content[:-1]
+            for call in calls:
+                self.check(call)
+            self.assertEqual(len({call.id for call in calls}), len(calls))
+            self.assertIn(message.stop_reason, ("tool_use", "max_tokens"))
 
     def test_tools_of_the_provider_are_left_out_and_named(self):
         raw = client.messages.with_raw_response.create(
@@ -215,6 +229,24 @@ class Thinking(unittest.TestCase):
     def test_thinking_is_no_error_without(self):
         for thinking in ({"type": "adaptive"}, {"type": "disabled"}, {"type": "enabled", "budget_tokens": 2048}):
             self.assertEqual(create(model="tiny-chat", thinking=thinking, max_tokens=4).content[0].type, "text")
+
+    def test_a_budget_closes_the_thought(self):
+        for _ in range(10):
+            events, message = stream(**{**self.MORE, "max_tokens": 1200})
+            # A model without training may end the whole answer, or its thought, before that.
+            if message.usage.output_tokens > 1100:
+                break
+        self.assertEqual([block.type for block in message.content], ["thinking", "text"])
+        pieces = [event for event in events if event.type == "content_block_delta" and event.delta.type == "thinking_delta"]
+        self.assertLessEqual(len(pieces), 1024 + 8)
+
+    def test_a_schema_binds_the_answer_and_not_the_thought(self):
+        schema = {"type": "object", "properties": {"a": {"type": "integer", "minimum": 0, "maximum": 9}}, "required": ["a"], "additionalProperties": False}
+        config = {"format": {"type": "json_schema", "schema": schema}}
+        for temperature in (0, 1):
+            message = create(**{**self.MORE, "max_tokens": 1400, "temperature": temperature}, output_config=config)
+            self.assertEqual((message.stop_reason, message.content[0].type), ("end_turn", "thinking"))
+            self.assertIn(json.loads(message.content[1].text)["a"], range(10))
 
     def test_disabled_is_off(self):
         self.assertEqual({block.type for block in create(model="tiny-think", thinking={"type": "disabled"}).content}, {"text"})

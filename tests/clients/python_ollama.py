@@ -7,6 +7,7 @@ import asyncio
 import json
 import math
 import os
+import time
 import typing
 import unittest
 import urllib.request
@@ -139,6 +140,10 @@ class Chat(unittest.TestCase):
             self.assertEqual(len(entry.top_logprobs), 2)
         streamed = [entry for line in chat(logprobs=True, top_logprobs=2, stream=True) for entry in line.logprobs or []]
         self.assertEqual(streamed, list(answer.logprobs))
+        body = {"model": "tiny-chat", "messages": USER, "options": GREEDY, "logprobs": True, "stream": False}
+        raw = json.loads(post("/api/chat", json.dumps(body))[2])
+        joined = b"".join(bytes(entry["bytes"]) for entry in raw["logprobs"]).decode(errors="replace")
+        self.assertTrue(joined.startswith(raw["message"]["content"].rstrip("\ufffd")))
 
     def test_calls_and_results(self):
         history = [
@@ -151,6 +156,13 @@ class Chat(unittest.TestCase):
         for call in answer.message.tool_calls or []:
             self.assertEqual(call.function.name, "get_weather")
             self.assertIsInstance(call.function.arguments, typing.Mapping)
+
+    def test_a_streamed_call_is_the_call(self):
+        ask = {"model": "tiny-tool", "messages": [{"role": "user", "content": "Say\n"}], "tools": [TOOL], "options": {"temperature": 0, "num_predict": 300}}
+        whole, lines = chat(**ask), list(chat(**ask, stream=True))
+        calls = [call.function for line in lines for call in line.message.tool_calls or []]
+        self.assertEqual(calls, [call.function for call in whole.message.tool_calls or []])
+        self.assertEqual("".join(line.message.content for line in lines), whole.message.content)
 
     def test_notices(self):
         body = {"model": "tiny-chat", "messages": USER, "options": {"num_predict": 1, "num_gpu": 9}, "wings": 2}
@@ -192,7 +204,11 @@ class Generate(unittest.TestCase):
         unloaded = generate("", model="tiny-tool", keep_alive=0)
         self.assertEqual(unloaded.done_reason, "unload")
         self.assertNotIn("tiny-tool", [model.model for model in client.ps().models])
-        generate("", keep_alive=-1)
+        for keep_alive, low, high in (("5m", 290, 301), (60, 50, 61), (-1, 1e8, 1e11)):
+            generate("", keep_alive=keep_alive)
+            running = {model.model: model for model in client.ps().models}
+            left = running["tiny-chat"].expires_at.timestamp() - time.time()
+            self.assertTrue(low < left < high, f"{keep_alive}: {left}")
 
 
 class Models(unittest.TestCase):
@@ -245,6 +261,9 @@ class Embed(unittest.TestCase):
         self.assertEqual(len(client.embed("tiny-chat", "two", dimensions=8).embeddings[0]), 8)
         self.assertGreater(answer.prompt_eval_count, 0)
         self.assertEqual(client.embed("tiny-chat", []).embeddings, [])
+        with self.assertRaises(ollama.ResponseError) as caught:
+            client.embed("tiny-chat", "two", dimensions=1_000_000)
+        self.assertEqual(caught.exception.status_code, 400)
 
     def test_a_long_text(self):
         long = "harbour " * 40_000
