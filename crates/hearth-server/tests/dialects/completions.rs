@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Server, with};
 
-const COMPLETIONS: &str = "/v1/completions";
+pub const COMPLETIONS: &str = "/v1/completions";
 const EMBEDDINGS: &str = "/v1/embeddings";
 
 fn request() -> Value {
@@ -17,7 +17,7 @@ fn text(body: &Value, choice: usize) -> &str {
 }
 
 /// Chunks put together: text, the four lists, the reason.
-fn joined(chunks: &[Value], index: usize) -> Value {
+pub fn joined(chunks: &[Value], index: usize) -> Value {
     let mut whole = json!({"text": "", "logprobs": {}, "finish_reason": null});
     let choices = chunks
         .iter()
@@ -45,7 +45,7 @@ fn joined(chunks: &[Value], index: usize) -> Value {
 }
 
 /// The four lists agree with each other and with the text.
-fn check_lists(choice: &Value) {
+pub fn check_lists(choice: &Value) {
     let logprobs = &choice["logprobs"];
     let list = |key: &str| logprobs[key].as_array().unwrap();
     let tokens: Vec<&str> = list("tokens")

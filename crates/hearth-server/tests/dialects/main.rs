@@ -5,5 +5,6 @@ mod binding;
 mod chat;
 mod client;
 mod completions;
+mod random;
 mod responses;
 mod talk;
