@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     client::{Server, with},
     completions::{self, COMPLETIONS, check_lists},
+    responses::{self, RESPONSES, anonymous},
     talk::{CHAT, flat, joined, request, tool},
 };
 
@@ -174,5 +175,83 @@ async fn any_text_streamed_or_repeated_gives_the_same() {
         for key in ["prompt_tokens", "completion_tokens", "total_tokens"] {
             assert_eq!(last["usage"][key], whole["usage"][key], "{key} of {body}");
         }
+    }
+}
+
+fn response(number: u64, random: &mut Random) -> Value {
+    let (call, other) = (responses::tool(), json!({"type": "function", "name": "go"}));
+    let tools = json!([call, {"type": "namespace", "name": "far", "tools": [other]}, {"type": "custom", "name": "raw"}]);
+    let schema = json!({"type": "object", "properties": {"b": {"type": "boolean"}}, "required": ["b"], "additionalProperties": false});
+    let bounds = [
+        json!({}),
+        json!({"text": {"format": {"type": "json_object"}}}),
+        json!({"text": {"format": {"type": "json_schema", "name": "x", "schema": schema}}}),
+        json!({"tools": tools}),
+        json!({"tools": tools, "tool_choice": "none"}),
+        json!({"tools": tools, "tool_choice": "required", "parallel_tool_calls": false}),
+        json!({"tools": tools, "tool_choice": {"type": "function", "name": "go"}}),
+    ];
+    let input = [
+        json!(format!("Tell {number}.")),
+        json!([{"role": "user", "content": "Look."}, {"type": "function_call", "call_id": "c", "name": "go", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c", "output": "snow"}]),
+        json!([{"role": "developer", "content": "Brief."}, {"role": "user", "content": [{"type": "input_text", "text": "And?"}]},
+            {"role": "assistant", "content": "It"}]),
+    ];
+    let mut body = with(
+        &json!({"model": random.one(&["chat", "think"]), "input": random.one(&input), "max_output_tokens": 1 + random.below(90),
+            "temperature": random.one(&[0.0, 1.0, 1.5]), "seed": number}),
+        random.one(&bounds),
+    );
+    let fields: &[(&str, &[Value])] = &[
+        ("instructions", &[json!("Be brief.")]),
+        ("top_logprobs", &[json!(2)]),
+        (
+            "reasoning",
+            &[json!({"effort": "none"}), json!({"effort": "low"})],
+        ),
+        ("metadata", &[json!({"k": "v"})]),
+        ("top_p", &[json!(0.9)]),
+    ];
+    random.some(fields, &mut body);
+    body
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_response_streamed_or_gone_on_from_gives_the_same() {
+    let server = Server::new();
+    let mut random = Random(4242);
+    for number in 0..40 {
+        let body = response(number, &mut random);
+        let whole = server.ok(RESPONSES, body.clone()).await;
+        let events = responses::stream(&server, body.clone()).await;
+        let last = &events[events.len() - 1]["response"];
+        assert_eq!(anonymous(last.clone()), anonymous(whole.clone()), "{body}");
+        let count = server.ok("/v1/responses/input_tokens", body.clone()).await;
+        assert_eq!(
+            count["input_tokens"], whole["usage"]["input_tokens"],
+            "{body}"
+        );
+        // Going on from what was stored is the same as sending it back.
+        let mut items = match &body["input"] {
+            Value::String(text) => vec![json!({"role": "user", "content": text})],
+            list => list.as_array().unwrap().clone(),
+        };
+        items.extend(whole["output"].as_array().unwrap().clone());
+        items.push(json!({"role": "user", "content": "So?"}));
+        let next =
+            json!({"input": "So?", "previous_response_id": whole["id"], "max_output_tokens": 3});
+        let stored = server.ok(RESPONSES, with(&body, next)).await;
+        let by_hand = json!({"input": items, "store": false, "max_output_tokens": 3});
+        let by_hand = server.ok(RESPONSES, with(&body, by_hand)).await;
+        assert_eq!(
+            stored["usage"]["input_tokens"], by_hand["usage"]["input_tokens"],
+            "{body}"
+        );
+        assert_eq!(
+            anonymous(stored)["output"],
+            anonymous(by_hand)["output"],
+            "{body}"
+        );
     }
 }

@@ -4,14 +4,14 @@ use serde_json::{Value, json};
 
 use crate::client::{Server, with};
 
-const RESPONSES: &str = "/v1/responses";
+pub const RESPONSES: &str = "/v1/responses";
 
 /// A greedy request that does not take long.
 fn request(model: &str) -> Value {
     json!({"model": model, "input": "Tell me of the fire.", "temperature": 0, "max_output_tokens": 24})
 }
 
-fn tool() -> Value {
+pub fn tool() -> Value {
     json!({"type": "function", "name": "light", "strict": true, "parameters": {"type": "object",
         "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 9}, "ok": {"type": "boolean"}},
         "required": ["n", "ok"], "additionalProperties": false}})
@@ -23,7 +23,7 @@ fn forced() -> Value {
 }
 
 /// What is made anew for each answer, taken out.
-fn anonymous(mut response: Value) -> Value {
+pub fn anonymous(mut response: Value) -> Value {
     for name in ["id", "created_at", "completed_at"] {
         response[name].take();
     }
@@ -38,7 +38,7 @@ fn anonymous(mut response: Value) -> Value {
 }
 
 /// The events of a stream, whose names are their types and whose numbers have no gaps.
-async fn stream(server: &Server, body: Value) -> Vec<Value> {
+pub async fn stream(server: &Server, body: Value) -> Vec<Value> {
     let events = server.events(RESPONSES, body).await;
     for (at, (name, event)) in events.iter().enumerate() {
         assert_eq!(event["type"], name.as_str());
