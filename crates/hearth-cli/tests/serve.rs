@@ -375,6 +375,77 @@ fn launch_prints_a_recipe_without_the_key() {
     refused(&none, "needs a key, and none was given", "HEARTH_KEY");
 }
 
+/// Every file below a folder with what is in it.
+#[cfg(unix)]
+fn contents(folder: &std::path::Path) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+        match entry.path() {
+            path if path.is_dir() => found.extend(contents(&path)),
+            path => {
+                let text = std::fs::read_to_string(&path).expect("text");
+                found.push((path, text));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[cfg(unix)]
+#[test]
+fn launch_touches_no_file_of_the_users() {
+    use std::os::unix::fs::PermissionsExt;
+    let (home, users) = (Home::new("launched"), Home::new("users"));
+    for file in [
+        ".codex/config.toml",
+        ".config/opencode/opencode.json",
+        ".aider.conf.yml",
+        ".claude/settings.json",
+        ".config/io.datasette.llm/extra-openai-models.yaml",
+    ] {
+        let path = users.0.join(file);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, "theirs").expect("a file");
+    }
+    let programs = home.0.join("programs");
+    std::fs::create_dir_all(&programs).expect("a folder");
+    let seen = home.0.join("seen");
+    let clients = ["codex", "opencode", "aider", "claude", "llm"];
+    for client in clients {
+        let path = programs.join(client);
+        let script = format!("#!/bin/sh\nenv > {}\n", seen.display());
+        std::fs::write(&path, script).expect("a file");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).expect("ours");
+    }
+    let before = contents(&users.0);
+    let server = Serving::start(&mut home.hearth(&["serve", "spark", "--key", "secret-of-a-test"]));
+    let path = format!("{}:/usr/bin:/bin", programs.display());
+    for client in clients {
+        let mut command = home.hearth(&["launch", client, "--url", &server.url]);
+        let command = command
+            .current_dir(&users.0)
+            .env("HOME", &users.0)
+            .env("PATH", &path)
+            .env("HEARTH_KEY", "secret-of-a-test")
+            .env("OPENAI_BASE_URL", "http://elsewhere")
+            .env("ANTHROPIC_API_KEY", "of-somebody")
+            .env("CLAUDE_CODE_USE_BEDROCK", "1");
+        stdout_of(command);
+        let variables = std::fs::read_to_string(&seen).expect("it was started");
+        assert!(variables.contains("secret-of-a-test"), "{client}");
+        let elsewhere = match client {
+            "claude" => ["ANTHROPIC_API_KEY=", "CLAUDE_CODE_USE_BEDROCK="].as_slice(),
+            "aider" => &["OPENAI_BASE_URL="],
+            _ => &[],
+        };
+        for name in elsewhere {
+            assert!(!variables.contains(name), "{client} has {name}");
+        }
+    }
+    assert_eq!(contents(&users.0), before);
+}
+
 #[test]
 fn launch_starts_a_client_and_says_what_is_missing() {
     let home = Home::new("start");

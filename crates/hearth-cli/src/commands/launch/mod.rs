@@ -71,6 +71,9 @@ fn print(recipe: &Recipe, more: &[OsString]) -> Result<(), Failure> {
         output.line(text.trim_end())?;
         output.line("")?;
     }
+    for name in recipe.removed {
+        output.line(format!("unset {name}"))?;
+    }
     for (name, value) in &recipe.variables {
         // A key stays out of terminals and logs.
         let value = match recipe.key_variable == Some(*name) && recipe.has_key {
@@ -103,7 +106,11 @@ fn start(recipe: &Recipe, more: &[OsString]) -> Result<(), Failure> {
     }
     // Ctrl-C belongs to the client, which gets it too.
     let _interrupt = Interrupt::install()?;
-    let status = Command::new(program(recipe.program))
+    let mut command = Command::new(program(recipe.program));
+    for name in recipe.removed {
+        command.env_remove(name);
+    }
+    let status = command
         .args(&recipe.arguments)
         .args(more)
         .envs(recipe.variables.iter().map(|(name, value)| (name, value)))

@@ -33,6 +33,8 @@ pub struct Recipe {
     pub arguments: Vec<String>,
     /// Variables of its environment.
     pub variables: Vec<(&'static str, String)>,
+    /// Variables of the user's that would lead the client elsewhere: it is started without them.
+    pub removed: &'static [&'static str],
     /// The variable that carries the key.
     pub key_variable: Option<&'static str>,
     /// Whether it is a real one.
@@ -159,6 +161,7 @@ fn aider(server: &Server) -> Recipe {
             ("OPENAI_API_BASE", format!("{}/v1", server.url)),
             ("OPENAI_API_KEY", server.key()),
         ],
+        removed: &["OPENAI_BASE_URL"],
         key_variable: Some("OPENAI_API_KEY"),
         files: vec![(file, metadata.to_string())],
         install: "pip install aider-chat",
@@ -189,6 +192,11 @@ fn claude(server: &Server) -> Recipe {
     Recipe {
         program: "claude",
         variables: variables.to_vec(),
+        removed: &[
+            "ANTHROPIC_API_KEY",
+            "CLAUDE_CODE_USE_BEDROCK",
+            "CLAUDE_CODE_USE_VERTEX",
+        ],
         key_variable: Some("ANTHROPIC_AUTH_TOKEN"),
         install: "npm install --global @anthropic-ai/claude-code",
         ..Recipe::default()
