@@ -1,13 +1,12 @@
 //! Puts a grammar together: terminals are regular expressions, rules join them.
 //!
-//! A thin layer over the parser's own grammar type. Every rule belongs to a class, which says what blanks may stand
-//! between its terminals: JSON has its own, nested inside a class without blanks. Repetitions with a bound take a number
-//! of rules that grows with the logarithm of the bound.
+//! A thin layer over the parser's own grammar type. Nothing stands between two terminals but what they say themselves.
+//! Repetitions with a bound take a number of rules that grows with the logarithm of the bound.
 
 use std::collections::HashMap;
 
 use llguidance::{
-    api::{GenGrammarOptions, GrammarId, GrammarInit, SkipSpec},
+    api::{GrammarInit, SkipSpec},
     derivre::RegexAst,
     earley::{
         Grammar, SymIdx, SymbolProps,
@@ -30,27 +29,20 @@ pub(super) struct Builder {
     lexer: LexerSpec,
     class: LexemeClass,
     start: SymIdx,
-    literals: HashMap<(LexemeClass, String), Node>,
+    literals: HashMap<String, Node>,
+    patterns: HashMap<String, Node>,
     powers: HashMap<Node, Node>,
     language: &'static str,
 }
 
 impl Builder {
-    /// A grammar whose outermost terminals have nothing between them. `language` names it in errors.
+    /// A grammar without rules. `language` names it in errors.
     pub(super) fn new(language: &'static str) -> Result<Self, ConstraintError> {
-        Self::with_blanks(language, RegexAst::NoMatch)
-    }
-
-    /// A grammar with `blanks` between any two terminals, at most once.
-    pub(super) fn with_blanks(
-        language: &'static str,
-        blanks: RegexAst,
-    ) -> Result<Self, ConstraintError> {
         let mut lexer =
             LexerSpec::new().map_err(|error| ConstraintError::grammar(language, error))?;
         lexer.regex_builder.unicode(true).utf8(true);
         let class = lexer
-            .setup_lexeme_class_with_skip(SkipSpec::once(blanks))
+            .setup_lexeme_class_with_skip(SkipSpec::once(RegexAst::NoMatch))
             .map_err(|error| ConstraintError::grammar(language, error))?;
         let mut grammar = Grammar::new(None);
         let start = grammar.fresh_symbol_ext("start", start_props(class));
@@ -60,6 +52,7 @@ impl Builder {
             class,
             start,
             literals: HashMap::new(),
+            patterns: HashMap::new(),
             powers: HashMap::new(),
             language,
         })
@@ -79,49 +72,26 @@ impl Builder {
         Ok(GrammarInit::Internal(self.grammar, self.lexer))
     }
 
-    /// What `build` makes, with `blanks` between its terminals instead of what is between ours.
-    pub(super) fn nested(
-        &mut self,
-        blanks: RegexAst,
-        build: impl FnOnce(&mut Self) -> Result<Node, ConstraintError>,
-    ) -> Result<Node, ConstraintError> {
-        let outer = self.class;
-        let gate = self.symbol("nested");
-        let options = GenGrammarOptions {
-            grammar: GrammarId::Name("nested".to_owned()),
-            temperature: None,
-        };
-        self.grammar
-            .make_gen_grammar(gate, options)
-            .expect("the symbol is new");
-        self.class = self
-            .lexer
-            .setup_lexeme_class_with_skip(SkipSpec::once(blanks))
-            .map_err(|error| ConstraintError::grammar(self.language, error))?;
-        let start = self
-            .grammar
-            .fresh_symbol_ext("start", start_props(self.class));
-        let root = build(self);
-        self.class = outer;
-        self.lexer.current_class = outer;
-        self.rule(start, &[root?]);
-        self.grammar
-            .link_gen_grammar(gate, start)
-            .expect("the symbol was made for it");
-        Ok(Node(gate))
-    }
-
     /// A text, exactly.
     pub(super) fn literal(&mut self, text: &str) -> Result<Node, ConstraintError> {
         if text.is_empty() {
             return Ok(self.empty());
         }
-        let key = (self.class, text.to_owned());
-        if let Some(&node) = self.literals.get(&key) {
+        if let Some(&node) = self.literals.get(text) {
             return Ok(node);
         }
         let node = self.terminal(RegexAst::Literal(text.to_owned()))?;
-        self.literals.insert(key, node);
+        self.literals.insert(text.to_owned(), node);
+        Ok(node)
+    }
+
+    /// A text that matches an expression, one node for each expression.
+    pub(super) fn pattern(&mut self, regex: &str) -> Result<Node, ConstraintError> {
+        if let Some(&node) = self.patterns.get(regex) {
+            return Ok(node);
+        }
+        let node = self.terminal(RegexAst::Regex(regex.to_owned()))?;
+        self.patterns.insert(regex.to_owned(), node);
         Ok(node)
     }
 
@@ -162,13 +132,12 @@ impl Builder {
 
     /// Nothing at all.
     pub(super) fn empty(&mut self) -> Node {
-        let key = (self.class, String::new());
-        if let Some(&node) = self.literals.get(&key) {
+        if let Some(&node) = self.literals.get("") {
             return node;
         }
         let symbol = self.symbol("empty");
         self.rule(symbol, &[]);
-        self.literals.insert(key, Node(symbol));
+        self.literals.insert(String::new(), Node(symbol));
         Node(symbol)
     }
 

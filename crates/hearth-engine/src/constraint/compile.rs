@@ -161,7 +161,7 @@ fn whole(matcher: Matcher, guards_names: Option<Names>) -> Compiled {
 }
 
 fn json_answer(vocabulary: &Vocabulary, schema: Option<&Value>) -> Result<Compiled> {
-    let mut builder = Builder::with_blanks(SCHEMA, json::blanks())?;
+    let mut builder = Builder::new(SCHEMA)?;
     let (root, free_names) = match schema {
         None => (json::free_object(&mut builder)?, FreeNames::Open),
         Some(schema) => json::emit(&mut builder, &schema::read(schema, false)?)?,

@@ -1,8 +1,9 @@
 //! The grammar of a schema's JSON.
 //!
-//! Properties come in the schema's order. Between two terminals there may be one blank, or a line feed with an
-//! indentation: enough for every usual style, too little for a weak model to get lost in. Values that are left open are
-//! nested ten deep at most, and an object whose schema lists properties gets no others unless it says so.
+//! Properties come in the schema's order. Blanks are part of the terminals: behind an opening bracket or a comma and before
+//! a closing bracket one, or a line feed with an indentation; behind a colon one. Enough for every usual style, too little
+//! for a weak model to get lost in. Values that are left open are nested ten deep at most, and an object whose schema lists
+//! properties gets no others unless it says so.
 
 use std::collections::HashMap;
 
@@ -22,10 +23,8 @@ const FREE_DEPTH: usize = 10;
 /// The most rules that counting an object's properties may take.
 const MAX_COUNTED: u64 = 20_000;
 
-/// What may stand between two terminals.
-pub(super) fn blanks() -> RegexAst {
-    RegexAst::Regex(r" |\r?\n( {0,24}|\t{0,8})".to_owned())
-}
+/// Blanks inside of brackets and behind commas. Deeper levels than these indent as these do.
+const BLANKS: &str = r"( |\n( {0,8}|\t{0,4}))?";
 
 /// Any object.
 pub(super) fn free_object(builder: &mut Builder) -> Result<Node> {
@@ -196,7 +195,7 @@ impl<'a> Emitter<'a> {
     }
 
     fn array(&mut self, array: &Array) -> Result<Node> {
-        let comma = self.builder.literal(",")?;
+        let comma = self.comma()?;
         // The first item that cannot be written ends the array.
         let n_first = array
             .first
@@ -248,7 +247,7 @@ impl<'a> Emitter<'a> {
     }
 
     fn object(&mut self, object: &Object) -> Result<Node> {
-        let colon = self.builder.literal(":")?;
+        let colon = self.colon()?;
         let mut members = Vec::new();
         let listed: Vec<&String> = names(object)
             .filter(|name| self.is_finite(object.property(name)))
@@ -266,7 +265,7 @@ impl<'a> Emitter<'a> {
             true => Some(self.rest(object, colon)?),
             false => None,
         };
-        let comma = self.builder.literal(",")?;
+        let comma = self.comma()?;
         let members = match object.min > object.required.len() as u64 || object.max.is_some() {
             true => self.counted(object, &members, rest, comma)?,
             false => self.uncounted(&members, rest, comma),
@@ -434,7 +433,7 @@ impl<'a> Emitter<'a> {
                 let value = self.free(depth - 1, false)?;
                 self.free_names = self.free_names.max(FreeNames::Open);
                 let name = self.builder.terminal(quoted(Text::default().regex()))?;
-                let colon = self.builder.literal(":")?;
+                let colon = self.colon()?;
                 let member = self.builder.join(&[name, colon, value]);
                 self.free_list("{", member, "}")?
             }
@@ -450,15 +449,24 @@ impl<'a> Emitter<'a> {
     }
 
     fn free_list(&mut self, open: &str, item: Node, close: &str) -> Result<Node> {
-        let comma = self.builder.literal(",")?;
+        let comma = self.comma()?;
         let list = self.builder.list(item, comma, 1, None);
         let list = self.builder.optional(list);
         self.enclose(open, list, close)
     }
 
     fn enclose(&mut self, open: &str, inner: Node, close: &str) -> Result<Node> {
-        let (open, close) = (self.builder.literal(open)?, self.builder.literal(close)?);
+        let open = self.builder.pattern(&format!(r"\{open}{BLANKS}"))?;
+        let close = self.builder.pattern(&format!(r"{BLANKS}\{close}"))?;
         Ok(self.builder.join(&[open, inner, close]))
+    }
+
+    fn comma(&mut self) -> Result<Node> {
+        self.builder.pattern(&format!(",{BLANKS}"))
+    }
+
+    fn colon(&mut self) -> Result<Node> {
+        self.builder.pattern(": ?")
     }
 }
 

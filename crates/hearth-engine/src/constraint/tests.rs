@@ -1,6 +1,7 @@
 //! Answers drawn at random under grammars, without a model: whatever is allowed may be drawn.
 
 mod grammars;
+mod mutations;
 mod real;
 mod thinking;
 mod tools;
@@ -9,7 +10,8 @@ mod vocabulary;
 use serde_json::{Value, json};
 
 use super::*;
-use vocabulary::{Draw, grammars, write};
+pub(super) use vocabulary::grammars;
+use vocabulary::{Draw, write};
 
 const GOLDEN: &str = include_str!("../../tests/golden/constraint/schemas.json");
 
@@ -110,6 +112,34 @@ fn what_cannot_be_enforced_is_refused_by_name() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// The longest run of blanks outside of strings.
+fn longest_blank(text: &str) -> usize {
+    let outside = regex::Regex::new(r#""(\\.|[^"\\])*""#).expect("a pattern");
+    let outside = outside.replace_all(text, "\"\"");
+    let runs = outside.split(|c: char| !c.is_ascii_whitespace());
+    runs.map(str::len).max().unwrap_or(0)
+}
+
+#[test]
+fn blanks_are_few_however_much_a_model_likes_them() {
+    let schema = json!({"type": "object", "properties": {
+        "a": {"type": "array", "items": {"type": "array", "items": {"type": "integer", "maximum": 9}, "minItems": 1}, "minItems": 2},
+        "b": {"type": "object", "maxProperties": 0},
+        "c": {"anyOf": [{"type": "boolean"}, {"type": "null"}]},
+    }, "required": ["a", "b", "c"]});
+    let constraint = compile(AnswerGrammar::JsonSchema(schema)).expect("it compiles");
+    let mut longest = 0;
+    for seed in 0..20 {
+        let (text, is_complete) =
+            write(constraint.clone(), Draw::Blanks, seed, 2000).expect("a way on");
+        assert!(is_complete, "{text}");
+        serde_json::from_str::<Value>(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        longest = longest.max(longest_blank(&text));
+    }
+    // A line feed and an indentation; in brackets without content there are two of both.
+    assert!((9..=18).contains(&longest), "{longest}");
 }
 
 #[test]

@@ -153,14 +153,14 @@ fn arguments(
 ) -> Result<(Node, FreeNames)> {
     let mut free_names = FreeNames::Open;
     let node = match syntax.arguments {
-        ArgumentSyntax::Json => builder.nested(json::blanks(), |builder| match document {
-            None => json::free_object(builder),
+        ArgumentSyntax::Json => match document {
+            None => json::free_object(builder)?,
             Some(document) => {
                 let (node, names) = json::emit(builder, document)?;
                 free_names = names;
-                Ok(node)
+                node
             }
-        })?,
+        },
         // Elements are no JSON: there are no names to keep apart but those the grammar lists.
         ArgumentSyntax::Elements { begin, middle, end } => {
             let notation = elements::Notation { begin, middle, end };

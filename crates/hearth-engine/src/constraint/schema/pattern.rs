@@ -217,6 +217,14 @@ impl Parser {
             '[' => Node::Class(self.class()?),
             '\\' => Node::Class(self.escape()?),
             '*' | '+' | '?' => return Err(Bad(format!("{c:?} repeats nothing"))),
+            '{' => {
+                self.at -= 1;
+                if self.counts()?.is_some() {
+                    return Err(Bad("a count that repeats nothing".to_owned()));
+                }
+                self.at += 1;
+                Node::Class(literal(c))
+            }
             c => Node::Class(literal(c)),
         })
     }
@@ -551,6 +559,8 @@ mod tests {
             ("*a", false),
             ("a**", false),
             ("a{3,1}", false),
+            ("a{2}{3}", false),
+            ("{2}a", false),
             (r"\x4", false),
             ("[b-a]", false),
             ("\\", false),

@@ -10,7 +10,7 @@ use super::{
     vocabulary::{Draw, allowed, write},
 };
 
-const JSON_GBNF: &str = r##"
+pub(super) const JSON_GBNF: &str = r##"
 # llama.cpp's example, shortened
 root   ::= object
 value  ::= object | array | string | number | ("true" | "false" | "null") ws

@@ -140,7 +140,7 @@ pub(super) fn tokenizer() -> &'static Arc<Tokenizer> {
 }
 
 /// Grammars for it, built once.
-pub(super) fn grammars() -> &'static Grammars {
+pub(in crate::constraint) fn grammars() -> &'static Grammars {
     static GRAMMARS: OnceLock<Grammars> = OnceLock::new();
     GRAMMARS.get_or_init(|| Grammars::new(tokenizer()))
 }
@@ -156,6 +156,8 @@ pub(super) enum Draw {
     Long,
     /// Tokens with a quotation mark or a bracket rather than others.
     Quotes,
+    /// Blanks wherever they may come.
+    Blanks,
 }
 
 /// Writes an answer of at most `max` tokens; says whether it ended.
@@ -261,8 +263,13 @@ fn next(
             .piece(*token)
             .is_some_and(|piece| piece.iter().any(|byte| b"\"]}".contains(byte)))
     };
+    let is_blank = |token: &u32| {
+        let piece = tokenizer.piece(*token).unwrap_or_default();
+        !piece.is_empty() && piece.trim_ascii().is_empty()
+    };
     let preferred: Vec<u32> = match draw {
         Draw::Any => Vec::new(),
+        Draw::Blanks => allowed.iter().copied().filter(is_blank).collect(),
         Draw::Short => allowed.iter().copied().filter(is_end).collect(),
         Draw::Long => allowed
             .iter()
@@ -286,10 +293,15 @@ fn next(
 }
 
 /// A generator of which nothing is asked but that it repeats itself.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, n: usize) -> usize {
+    pub(super) fn new(seed: u64) -> Self {
+        Random(seed)
+    }
+
+    /// A number below `n`.
+    pub(super) fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut x = self.0;
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -166,10 +166,7 @@ impl Writer<'_> {
     }
 
     fn json(&mut self, schema: &Schema) -> Result<Node> {
-        let document = self.document;
-        let value = self.builder.nested(json::blanks(), |builder| {
-            json::emit_part(builder, document, schema)
-        })?;
+        let value = json::emit_part(self.builder, self.document, schema)?;
         let end = self.builder.literal(self.notation.end)?;
         Ok(self.builder.join(&[value, end]))
     }
