@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::{
     AnswerGrammar, Constraint, ConstraintError, Grammar, Thinking,
     builder::Builder,
+    cache::Cache,
     gbnf,
     json::{self, FreeNames},
     names::Names,
@@ -40,11 +41,12 @@ const MAX_LARK_DEPTH: usize = 100;
 
 /// Compiles grammars for one model's vocabulary.
 ///
-/// The vocabulary is taken in with the first grammar, which takes a moment; a model that is never constrained pays
-/// nothing.
+/// The vocabulary is taken in with the first grammar, or [ahead of it](Self::prepare), which takes a moment. Constraints
+/// are kept for grammars that come again.
 pub struct Grammars {
     tokenizer: Arc<Tokenizer>,
     vocabulary: OnceLock<Result<Arc<Vocabulary>>>,
+    cache: Cache,
 }
 
 impl std::fmt::Debug for Grammars {
@@ -59,7 +61,14 @@ impl Grammars {
         Grammars {
             tokenizer: Arc::clone(tokenizer),
             vocabulary: OnceLock::new(),
+            cache: Cache::default(),
         }
+    }
+
+    /// Takes in the vocabulary, so that no request has to wait for it; for a thread that has nothing else to do.
+    pub fn prepare(&self) {
+        // What is wrong with a vocabulary is said to who asks for a constraint.
+        let _ = self.vocabulary();
     }
 
     /// Compiles a grammar. Takes milliseconds, for large ones more: not for a thread that must answer others.
@@ -67,6 +76,18 @@ impl Grammars {
     /// # Errors
     /// The grammar is none, nothing satisfies it, or something in it cannot be enforced.
     pub fn compile(&self, grammar: &Grammar) -> Result<Constraint> {
+        // All of the grammar is in it, in the order it was written: two schemas with their properties in another order
+        // are equal as values, and not as grammars.
+        let text: Arc<str> = format!("{grammar:?}").into();
+        if let Some(constraint) = self.cache.get(&text) {
+            return Ok(constraint);
+        }
+        let constraint = self.compile_anew(grammar, text.clone())?;
+        self.cache.put(text, constraint.clone());
+        Ok(constraint)
+    }
+
+    fn compile_anew(&self, grammar: &Grammar, text: Arc<str>) -> Result<Constraint> {
         let vocabulary = self.vocabulary()?;
         let compiled = answer(&vocabulary, &grammar.answer)?;
         let mut plan = Plan {
@@ -78,7 +99,7 @@ impl Grammars {
             newlines: Vec::new(),
             objects: Vec::new(),
             notices: compiled.notices,
-            grammar: grammar.clone(),
+            text,
         };
         plan.list_tokens();
         Ok(Constraint::new(plan))

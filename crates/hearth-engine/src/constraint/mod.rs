@@ -8,6 +8,7 @@
 //! them passes over keywords, and leaves numbers and blanks without an end.
 
 mod builder;
+mod cache;
 mod compile;
 mod error;
 mod gbnf;

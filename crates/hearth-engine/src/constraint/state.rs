@@ -30,8 +30,8 @@ pub(super) struct Plan {
     /// Tokens whose first character that is no blank is `{`, when a call may begin so.
     pub objects: Vec<u32>,
     pub notices: Vec<String>,
-    /// What all of it was made from.
-    pub grammar: super::Grammar,
+    /// The grammar it was made from, written out.
+    pub text: Arc<str>,
 }
 
 /// The part after the thought.
@@ -191,7 +191,7 @@ impl Constraint {
 
     /// Whether both hold an answer to the same form.
     pub(crate) fn has_grammar_of(&self, other: &Constraint) -> bool {
-        Arc::ptr_eq(&self.plan, &other.plan) || self.plan.grammar == other.plan.grammar
+        Arc::ptr_eq(&self.plan, &other.plan) || self.plan.text == other.plan.text
     }
 
     /// Sets the logits of tokens that may not come next to minus infinity.

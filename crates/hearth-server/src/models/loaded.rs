@@ -122,6 +122,7 @@ impl Load {
         }
         let kv_type = self.options.kv_type;
         let engine = Engine::start(gguf, self.kernels, self.options)?;
+        prepare_grammars(&engine);
         let page_bytes = PageLayout::new(engine.model().plan(), kv_type).page_bytes() as u64;
         let usage = Usage {
             last: Instant::now(),
@@ -137,5 +138,15 @@ impl Load {
             page_bytes,
             usage: Mutex::new(usage),
         })
+    }
+}
+
+/// Lets a model's vocabulary be taken in beside other work, so that the first request with a schema or tools does not wait
+/// for it. Without a thread for it that request does it.
+fn prepare_grammars(engine: &Engine) {
+    let grammars = Arc::clone(engine.grammars());
+    let thread = std::thread::Builder::new().name("hearth-grammars".to_owned());
+    if let Err(error) = thread.spawn(move || grammars.prepare()) {
+        tracing::debug!(%error, "no thread to prepare grammars");
     }
 }

@@ -258,7 +258,21 @@ pub(super) fn is_empty(number: &Number) -> bool {
         }
         _ => false,
     };
-    is_crossed || number_regex(number).is_none_or(|regex| super::accept::is_regex_empty(&regex))
+    // Beyond one near bound there is always a number; most schemas have none or one.
+    let is_near = |bound: &Option<Bound>| {
+        bound
+            .as_ref()
+            .is_none_or(|bound| bound.value.whole.len() < N_DIGITS)
+    };
+    let is_open = number.min.is_none() || number.max.is_none();
+    let is_wide = is_open && is_near(&number.min) && is_near(&number.max);
+    match (number.is_integer, number.multiple_of) {
+        _ if is_crossed => true,
+        (_, None) if is_wide => false,
+        (true, None) => integers(number).is_none(),
+        // No multiple may be between two bounds, or no fraction of the digits we write.
+        _ => number_regex(number).is_none_or(|regex| super::accept::is_regex_empty(&regex)),
+    }
 }
 
 /// Brings bounds that are further out than the digits we write down to those; returns the keyword of one that leaves
