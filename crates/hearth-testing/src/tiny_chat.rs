@@ -118,6 +118,17 @@ THOUGHT
 {%- if add_generation_prompt %}<|im_start|>assistant
 "#;
 
+/// Turns and tools, and nothing about calls.
+const SHORT_TEMPLATE: &str = r"{%- if tools %}<|im_start|>system
+{% for tool in tools %}{{ tool | tojson }}
+{% endfor %}<|im_end|>
+{% endif %}
+{%- for message in messages %}<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endfor %}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% endif %}";
+
 /// Stands in the template where a message's thought belongs.
 const THOUGHT: &str = "THOUGHT\n{{-";
 
@@ -143,6 +154,13 @@ const THINKING_END: &str = r"{% if enable_thinking is defined and not enable_thi
 /// A model with turns and tools.
 pub fn tiny_chat() -> TinyModel {
     build(&format!("{}{PLAIN_END}", TEMPLATE.replace(THOUGHT, "{{")))
+}
+
+/// The same weights with a template in which `notation` stands where nothing comes of it: how calls are written is read
+/// from a template's source.
+pub fn tiny_caller(notation: &str) -> TinyModel {
+    let calls = format!("{{% if false %}}{notation}{{% endif %}}");
+    build(&format!("{SHORT_TEMPLATE}{calls}"))
 }
 
 /// The same weights with a template that opens a `<think>` block.

@@ -177,8 +177,13 @@ fn tool_grammar(chat: &Chat, format: ToolFormat, choice: ToolGrammarChoice) -> A
         format,
         tools: allowed_tools(chat).into_iter().map(spec).collect(),
         choice,
-        is_parallel: chat.is_parallel,
+        is_parallel: chat.is_parallel && !is_named(&chat.tool_choice),
     }
+}
+
+/// Whether one function is to be called: then it is called once, as OpenAI's servers do and clients rely on.
+fn is_named(choice: &ToolChoice) -> bool {
+    matches!(choice, ToolChoice::RequiredOf(names) if names.len() == 1)
 }
 
 fn format_grammar(format: &Format) -> Option<AnswerGrammar> {

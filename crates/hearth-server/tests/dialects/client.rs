@@ -57,12 +57,16 @@ impl Server {
     /// One with the models `chat`, `think` and `plain`, which has no turns.
     pub fn new() -> Server {
         let plain = TinyModel::new("llama", TensorType::F32);
-        let named = [
+        Server::of(vec![
             ("chat", tiny_chat()),
             ("think", tiny_thinker()),
             ("plain", plain),
-        ]
-        .map(|(name, model)| NamedModel {
+        ])
+    }
+
+    /// One with these models.
+    pub fn of(models: Vec<(&str, TinyModel)>) -> Server {
+        let named = models.into_iter().map(|(name, model)| NamedModel {
             name: name.to_owned(),
             file: ModelFile::Builtin(model.build().leak()),
         });
@@ -75,7 +79,7 @@ impl Server {
         };
         let metrics = Arc::new(Metrics::default());
         let kernels = Kernels::new(Level::best(), NonZeroUsize::MIN).unwrap();
-        let models = Models::new(named.into(), settings, kernels, metrics.clone());
+        let models = Models::new(named.collect(), settings, kernels, metrics.clone());
         let keys = Keys::new(&[], None).unwrap();
         let access = Access {
             is_loopback: true,

@@ -5,6 +5,7 @@ mod binding;
 mod chat;
 mod client;
 mod completions;
+mod notations;
 mod random;
 mod responses;
 mod talk;
