@@ -257,7 +257,7 @@ impl Generator {
             },
             sampler,
             answer,
-            output: Output::new(request, &tokenizer),
+            output: Output::new(request, &tokenizer, None),
             history: request.prompt.clone(),
             start,
             callback,

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::{
     constraint::Constraint,
     error::{EngineError, RequestError},
+    reading::Reading,
     request::{FinishReason, Request},
     stats::Statistics,
 };
@@ -77,6 +78,9 @@ pub struct Job {
     pub n_prompt_logprobs: Option<usize>,
     /// A bound on thinking.
     pub thinking_budget: Option<ThinkingBudget>,
+    /// How the answer reads: stop strings then end its text only, and everything passes up to the token that completes
+    /// one, for an [`AnswerReader`](crate::AnswerReader) to cut.
+    pub reading: Option<Reading>,
     /// The work ends here at the latest, with [`JobError::Deadline`].
     pub deadline: Option<Instant>,
 }
@@ -92,6 +96,7 @@ impl Job {
             n_logprobs: None,
             n_prompt_logprobs: None,
             thinking_budget: None,
+            reading: None,
             deadline: None,
         }
     }
@@ -127,7 +132,8 @@ pub enum JobEvent {
     Token {
         /// The token; at the end also the one that ends the text.
         token: u32,
-        /// Text that became certain with it: whole characters, no part of a stop string. Often empty.
+        /// Text that became certain with it: whole characters, no part of a stop string where the job has no
+        /// [`reading`](Job::reading). Often empty.
         text: String,
         /// If it was asked for.
         logprob: Option<TokenLogprob>,

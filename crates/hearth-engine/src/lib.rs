@@ -39,6 +39,7 @@ mod logprobs;
 mod output;
 mod pooling;
 pub mod prefix;
+mod reading;
 mod request;
 pub mod sampler;
 mod scheduler;
@@ -62,6 +63,7 @@ pub use job::{
     Job, JobError, JobEvent, JobEvents, Owner, Priority, SubmitError, ThinkingBudget, TokenLogprob,
 };
 pub use prefix::{DiskOptions, PrefixOptions};
+pub use reading::{AnswerReader, Reading};
 pub use request::{Answer, FinishReason, Request, Speculate};
 pub use sampler::{Sampler, SamplingParams};
 pub use stats::{Guesses, Statistics};

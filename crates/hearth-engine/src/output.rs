@@ -6,15 +6,15 @@ use hearth_text::{Detokenizer, Tokenizer};
 
 use crate::{
     generator::{Callback, Event},
+    reading::{Reading, Watch},
     request::{FinishReason, Request},
-    stop::StopMatcher,
 };
 
 /// The answer as it grows.
 pub(crate) struct Output<'a> {
     tokenizer: &'a Tokenizer,
     detokenizer: Detokenizer<'a>,
-    stops: StopMatcher,
+    stops: Watch,
     /// Ascending.
     visible: Vec<u32>,
     tokens: Vec<u32>,
@@ -22,7 +22,12 @@ pub(crate) struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    pub(crate) fn new(request: &Request, tokenizer: &'a Tokenizer) -> Self {
+    /// `reading` tells the text, in which stop strings count, from the rest; without it all is text.
+    pub(crate) fn new(
+        request: &Request,
+        tokenizer: &'a Tokenizer,
+        reading: Option<&Reading>,
+    ) -> Self {
         let mut visible = request.visible_tokens.clone();
         visible.sort_unstable();
         Output {
@@ -33,7 +38,7 @@ impl<'a> Output<'a> {
             } else {
                 Detokenizer::continuing(tokenizer)
             },
-            stops: StopMatcher::new(&request.stop),
+            stops: Watch::new(&request.stop, reading),
             tokens: Vec::new(),
             text: String::new(),
         }
@@ -87,14 +92,12 @@ impl<'a> Output<'a> {
         callback: &mut Callback<'_>,
     ) -> (Vec<u32>, String, FinishReason) {
         if !matches!(finish, FinishReason::StopString { .. }) {
-            let stopped = self.stops.push(self.detokenizer.finish());
-            let mut rest = stopped.text;
-            match stopped.stop {
-                Some(index) => finish = FinishReason::StopString { index },
-                None => rest.push_str(&self.stops.finish()),
+            let stopped = self.stops.finish(self.detokenizer.finish());
+            if let Some(index) = stopped.stop {
+                finish = FinishReason::StopString { index };
             }
             // The answer is over: nothing is left that a break could end.
-            let _ = self.emit(&rest, callback);
+            let _ = self.emit(&stopped.text, callback);
         }
         (self.tokens, self.text, finish)
     }

@@ -110,7 +110,7 @@ impl<'t> Task<'t> {
             history: request.prompt.clone(),
             n_unread: 0,
             n_end: n_prompt + n_wanted.min(context.n_ctx - n_prompt),
-            output: Output::new(request, context.tokenizer),
+            output: Output::new(request, context.tokenizer, job.reading.as_ref()),
             thinking: job.thinking_budget.clone().map(ThinkingWatch::new),
             speculation: None,
             speculates: context.speculation.filter(|_| may_guess),
@@ -165,6 +165,7 @@ impl<'t> Task<'t> {
             && own.n_logprobs == job.n_logprobs
             && own.n_prompt_logprobs == job.n_prompt_logprobs
             && own.thinking_budget == job.thinking_budget
+            && own.reading == job.reading
             && own.request == job.request
             && match (&own.constraint, &job.constraint) {
                 (Some(own), Some(other)) => own.has_grammar_of(other),

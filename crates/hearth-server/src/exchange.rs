@@ -263,6 +263,8 @@ pub enum Finish {
     Stop,
     /// This stop string came up.
     StopString(String),
+    /// This stop string came up inside JSON that was asked for: what is there is only its beginning.
+    Cut(String),
     /// Tokens or context ran out.
     Length,
     /// It ended in calls.

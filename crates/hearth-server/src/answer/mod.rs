@@ -17,10 +17,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hearth_engine::{Job, Priority, Request, Speculate, ThinkingBudget, constraint::Constraint};
+use hearth_engine::{
+    AnswerReader, Job, Priority, Reading, Request, Speculate, ThinkingBudget,
+    constraint::Constraint,
+};
 use hearth_text::{
     Encode, Tokenizer,
-    parse::{AnswerFormat, AnswerParser, ParseOptions, ThinkingTags},
+    parse::{AnswerFormat, ParseOptions, ThinkingTags},
 };
 
 pub use collect::{Call, Collected, CollectedChoice, TokenOf};
@@ -31,7 +34,7 @@ use crate::{
     app::App,
     auth::Caller,
     error::ApiError,
-    exchange::{Ask, Prompt},
+    exchange::{Ask, Format, Prompt},
     limits::Limits,
     metrics::Metrics,
     models::Loaded,
@@ -183,6 +186,8 @@ impl Prepared {
     pub fn start(self, who: &Caller) -> Result<Replies, ApiError> {
         let visible: Arc<[u32]> = self.visible_tokens().into();
         let stops: Arc<[String]> = self.ask.stop.clone().into();
+        let reading = self.reading();
+        let is_json = matches!(self.ask.format, Format::JsonObject | Format::JsonSchema(_));
         let engine = &self.loaded.engine;
         let texts = TokenTexts::new(
             engine.tokenizer().clone(),
@@ -191,14 +196,21 @@ impl Prepared {
         );
         let mut running = Vec::with_capacity(self.ask.n);
         for choice in 0..self.ask.n {
-            let events = engine.submit(self.job(choice, &visible, who))?;
+            let job = Job {
+                reading: reading.clone(),
+                ..self.job(choice, &visible, who)
+            };
+            let events = engine.submit(job)?;
             let reader = ChoiceReader::new(
                 choice,
-                self.parser(),
+                reading
+                    .as_ref()
+                    .map(|reading| AnswerReader::new(reading, &stops)),
                 self.prompt.is_thinking_open,
                 texts.clone(),
                 stops.clone(),
             );
+            let reader = reader.of_json(is_json);
             running.push(Running { events, reader });
         }
         let wants_prompt_logprobs = self.ask.n_prompt_logprobs.is_some();
@@ -242,16 +254,18 @@ impl Prepared {
         }
     }
 
-    /// Reads a conversation's answer; plain text is taken as it comes.
-    fn parser(&self) -> Option<AnswerParser> {
+    /// How a conversation's answer reads; plain text is taken as it comes.
+    fn reading(&self) -> Option<Reading> {
         let Prompt::Chat(chat) = &self.ask.prompt else {
             return None;
         };
-        let options = ParseOptions {
-            tools: grammar::offered_tools(chat),
-            is_thinking_open: self.prompt.is_thinking_open,
-        };
-        Some(AnswerParser::new(&self.format, options))
+        Some(Reading {
+            format: self.format.clone(),
+            options: ParseOptions {
+                tools: grammar::offered_tools(chat),
+                is_thinking_open: self.prompt.is_thinking_open,
+            },
+        })
     }
 
     /// Control tokens that mark parts of an answer: their text is for the parser to see.

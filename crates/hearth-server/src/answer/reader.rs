@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use hearth_engine::{FinishReason, Statistics, TokenLogprob};
-use hearth_text::{
-    Tokenizer,
-    parse::{AnswerParser, Piece},
-};
+use hearth_engine::{AnswerReader, FinishReason, Statistics, TokenLogprob};
+use hearth_text::{Tokenizer, parse::Piece};
 
 use crate::{
     exchange::{Finish, Reply, finish_of},
@@ -17,9 +14,11 @@ use crate::{
 pub(super) struct ChoiceReader {
     choice: usize,
     /// None for plain text.
-    parser: Option<AnswerParser>,
+    parser: Option<AnswerReader>,
     tokens: TokenTexts,
     stops: Arc<[String]>,
+    /// Whether the text is JSON, which a stop string leaves unfinished.
+    is_json: bool,
     is_reasoning: bool,
     n_reasoning: usize,
     n_begun: usize,
@@ -30,7 +29,7 @@ pub(super) struct ChoiceReader {
 impl ChoiceReader {
     pub(super) fn new(
         choice: usize,
-        parser: Option<AnswerParser>,
+        parser: Option<AnswerReader>,
         is_reasoning: bool,
         tokens: TokenTexts,
         stops: Arc<[String]>,
@@ -40,12 +39,18 @@ impl ChoiceReader {
             parser,
             tokens,
             stops,
+            is_json: false,
             is_reasoning,
             n_reasoning: 0,
             n_begun: 0,
             n_ended: 0,
             pieces: Vec::new(),
         }
+    }
+
+    /// The same for an answer whose text must be JSON.
+    pub(super) fn of_json(self, is_json: bool) -> Self {
+        ChoiceReader { is_json, ..self }
     }
 
     /// Which answer it is.
@@ -92,7 +97,16 @@ impl ChoiceReader {
         }
         self.hand_out(out);
         let finish = match finish_of(finish, &self.stops) {
-            Finish::Stop if self.n_ended > 0 => Finish::ToolCalls,
+            Finish::Stop | Finish::StopString(_) if self.n_ended > 0 => Finish::ToolCalls,
+            Finish::StopString(stop) if self.is_json => {
+                let text =
+                    format!("the stop string {stop:?} came up inside the JSON, which is cut there");
+                out.extend([Reply::Notice {
+                    choice: self.choice,
+                    text,
+                }]);
+                Finish::Cut(stop)
+            }
             other => other,
         };
         out.extend([Reply::Finished {
@@ -195,6 +209,7 @@ impl TokenTexts {
 
 #[cfg(test)]
 mod tests {
+    use hearth_engine::Reading;
     use hearth_gguf::Gguf;
     use hearth_testing::tiny_chat::tiny_chat;
     use hearth_text::parse::{AnswerFormat, OfferedTool, ParseOptions, ThinkingTags, ToolFormat};
@@ -202,6 +217,11 @@ mod tests {
     use super::*;
 
     fn reader(is_thinking_open: bool) -> ChoiceReader {
+        stopping(is_thinking_open, &[])
+    }
+
+    fn stopping(is_thinking_open: bool, stops: &[&str]) -> ChoiceReader {
+        let stops: Vec<String> = stops.iter().map(|stop| (*stop).to_owned()).collect();
         let gguf = Gguf::from_vec(tiny_chat().build()).unwrap();
         let tokenizer = Tokenizer::from_metadata(gguf.metadata()).unwrap();
         let format = AnswerFormat {
@@ -219,9 +239,9 @@ mod tests {
             tools: [tool].into(),
             is_thinking_open,
         };
-        let parser = AnswerParser::new(&format, options);
+        let parser = AnswerReader::new(&Reading { format, options }, &stops);
         let texts = TokenTexts::new(tokenizer.into(), Arc::from([]), true);
-        ChoiceReader::new(2, Some(parser), is_thinking_open, texts, Arc::from([]))
+        ChoiceReader::new(2, Some(parser), is_thinking_open, texts, stops.into())
     }
 
     fn logprob(token: u32) -> Option<TokenLogprob> {
@@ -234,11 +254,20 @@ mod tests {
 
     /// Each piece as one token; the rest as what was held back.
     fn run(reader: &mut ChoiceReader, pieces: &[&str], rest: &str) -> Vec<Reply> {
+        let finish = FinishReason::EndOfGeneration { token: 0 };
+        run_to(reader, pieces, rest, finish)
+    }
+
+    fn run_to(
+        reader: &mut ChoiceReader,
+        pieces: &[&str],
+        rest: &str,
+        finish: FinishReason,
+    ) -> Vec<Reply> {
         let mut out = Vec::new();
         for piece in pieces {
             reader.token(65, (*piece).to_owned(), logprob(65), &mut out);
         }
-        let finish = FinishReason::EndOfGeneration { token: 0 };
         let statistics = Statistics {
             n_drawn: pieces.len() + 1,
             ..Statistics::default()
@@ -285,6 +314,35 @@ mod tests {
             _ => None,
         });
         assert_eq!(begin, Some((0, 29, "look")));
+    }
+
+    #[test]
+    fn a_stop_string_cuts_the_text_and_says_so_where_that_leaves_no_json() {
+        let stop = FinishReason::StopString { index: 0 };
+        let end = |replies: &[Reply]| match replies.last() {
+            Some(Reply::Finished { finish, .. }) => finish.clone(),
+            other => panic!("{other:?}"),
+        };
+        let pieces = ["so E", "ND", "</think>", "{\"a\": \"E", "ND of it"];
+        let replies = run_to(&mut stopping(true, &["END"]), &pieces, "", stop);
+        let expected = ("so END".into(), "{\"a\": \"".into(), String::new());
+        assert_eq!(texts(&replies), expected, "a thought is not searched");
+        assert_eq!(end(&replies), Finish::StopString("END".into()));
+        let replies = run_to(
+            &mut stopping(true, &["END"]).of_json(true),
+            &pieces,
+            "",
+            stop,
+        );
+        assert_eq!(texts(&replies), expected);
+        assert_eq!(end(&replies), Finish::Cut("END".into()));
+        let is_notice = |reply: &Reply| matches!(reply, Reply::Notice { .. });
+        assert_eq!(replies.iter().filter(|reply| is_notice(reply)).count(), 1);
+        let call = "<tool_call>{\"name\": \"look\", \"arguments\": {\"a\": \"END\"}}</tool_call>";
+        let replies = run_to(&mut stopping(false, &["END"]), &[call, " END"], "", stop);
+        let expected = (String::new(), " ".into(), "{\"a\": \"END\"}".into());
+        assert_eq!(texts(&replies), expected);
+        assert_eq!(end(&replies), Finish::ToolCalls, "the call is whole");
     }
 
     #[test]

@@ -82,7 +82,9 @@ impl Message {
         let (reason, sequence) = match &self.finish {
             None => (Value::Null, Value::Null),
             Some(Finish::Stop) => ("end_turn".into(), Value::Null),
-            Some(Finish::StopString(text)) => ("stop_sequence".into(), text.as_str().into()),
+            Some(Finish::StopString(text) | Finish::Cut(text)) => {
+                ("stop_sequence".into(), text.as_str().into())
+            }
             Some(Finish::Length) => ("max_tokens".into(), Value::Null),
             Some(Finish::ToolCalls) => ("tool_use".into(), Value::Null),
         };

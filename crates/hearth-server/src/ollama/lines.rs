@@ -187,7 +187,7 @@ impl Lines {
         let delta = std::mem::take(&mut self.waiting);
         let mut line = self.line(delta, now);
         let reason = match self.finish {
-            Finish::Length => "length",
+            Finish::Length | Finish::Cut(_) => "length",
             Finish::Stop | Finish::StopString(_) | Finish::ToolCalls => "stop",
         };
         line.insert("done".into(), true.into());

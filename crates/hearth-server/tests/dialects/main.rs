@@ -8,4 +8,5 @@ mod completions;
 mod notations;
 mod random;
 mod responses;
+mod stops;
 mod talk;

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// What the parser must know beside the format.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ParseOptions {
     /// The tools that may be called. Without any, whatever looks like a call is content.
     pub tools: Arc<[OfferedTool]>,

@@ -22,7 +22,8 @@ impl Style {
     pub(super) fn finish(&self, finish: &Finish) -> &'static str {
         match finish {
             Finish::Stop | Finish::StopString(_) => "stop",
-            Finish::Length => "length",
+            // What ends with "stop" satisfies its schema.
+            Finish::Length | Finish::Cut(_) => "length",
             Finish::ToolCalls if self.is_old_form => "function_call",
             Finish::ToolCalls => "tool_calls",
         }

@@ -162,7 +162,7 @@ impl TextStream {
 
 fn word(finish: &Finish) -> &'static str {
     match finish {
-        Finish::Length => "length",
+        Finish::Length | Finish::Cut(_) => "length",
         Finish::Stop | Finish::StopString(_) | Finish::ToolCalls => "stop",
     }
 }
