@@ -1,5 +1,7 @@
 //! Answers and what they consist of, each cut at every place.
 
+mod mutations;
+
 use serde_json::{Value, json};
 
 use super::{
