@@ -201,6 +201,7 @@ pub(super) fn tools(
             ));
         }
         function.finish(notices);
+        tool.finish(notices);
         tools.push(read);
     }
     Ok(tools)

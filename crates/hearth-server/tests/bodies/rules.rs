@@ -349,3 +349,63 @@ async fn messages_of_every_kind_are_read_without_tools_in_the_request() {
     let body = json!({"model": "tiny", "messages": messages(), "max_tokens": 2});
     assert_eq!(server.post(CHAT, &body).await.status, 200);
 }
+
+/// Objects in which anything may stand: schemas, arguments, what a client notes for itself.
+const FREE: [&str; 7] = [
+    "parameters",
+    "input_schema",
+    "schema",
+    "arguments",
+    "metadata",
+    "logit_bias",
+    "hearth",
+];
+
+/// The places of all objects in a body whose fields have a meaning.
+fn objects(value: &Value, place: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            found.push(place.to_owned());
+            let is_call = map.get("type").is_some_and(|kind| kind == "tool_use");
+            let inner = map.iter().filter(|(name, _)| {
+                !FREE.contains(&name.as_str()) && !(is_call && *name == "input")
+            });
+            inner.for_each(|(name, value)| objects(value, &format!("{place}/{name}"), found));
+        }
+        Value::Array(list) => {
+            let inner = list.iter().enumerate();
+            inner.for_each(|(at, value)| objects(value, &format!("{place}/{at}"), found));
+        }
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_field_is_named_however_deep_it_stands() {
+    let server = setup().serve().await;
+    let mut missed = Vec::new();
+    for case in cases().iter().filter(|case| case.is_read()) {
+        let mut places = Vec::new();
+        objects(&case.body, "", &mut places);
+        for place in places {
+            let mut body = case.body.clone();
+            merge(
+                body.pointer_mut(&place).expect("it is there"),
+                json!({"wings": 2}),
+            );
+            let answer = ask(&server, case, &body).await;
+            assert_eq!(
+                answer.status,
+                200,
+                "{} {place}: {}",
+                case.path,
+                answer.text()
+            );
+            let notice = answer.header("hearth-notice").unwrap_or_default();
+            if !notice.contains("wings") {
+                missed.push(format!("{} {place}", case.path));
+            }
+        }
+    }
+    assert!(missed.is_empty(), "{missed:#?}");
+}

@@ -280,7 +280,16 @@ fn openai_cases() -> Vec<Case> {
 
 fn other_cases() -> Vec<Case> {
     let turns = json!([{"role": "user", "content": "Look."}]);
-    let chat = json!({"model": "tiny", "messages": turns, "stream": false, "options": options()});
+    let talk = json!([
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Look."},
+        {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "look", "arguments": {"n": 1}}}]},
+        {"role": "tool", "tool_name": "look", "content": "snow"},
+        {"role": "user", "content": "And?"},
+    ]);
+    let function = json!({"name": "look", "description": "d", "parameters": tool()["parameters"]});
+    let chat = json!({"model": "tiny", "messages": talk, "tools": [{"type": "function", "function": function}], "stream": false,
+        "options": options()});
     let generate =
         json!({"model": "tiny", "prompt": "Look.", "stream": false, "options": options()});
     let in_options: &[&str] = &[
