@@ -409,3 +409,39 @@ async fn an_unknown_field_is_named_however_deep_it_stands() {
     }
     assert!(missed.is_empty(), "{missed:#?}");
 }
+
+#[tokio::test]
+async fn null_is_absent_however_deep_it_stands() {
+    let server = setup().serve().await;
+    for case in cases().iter().filter(|case| case.is_read()) {
+        let mut places = Vec::new();
+        objects(&case.body, "", &mut places);
+        for place in places {
+            let object = case.body.pointer(&place).and_then(Value::as_object);
+            for name in object.expect("it is one").keys() {
+                let mut nulled = case.body.clone();
+                nulled.pointer_mut(&place).expect("it is there")[name] = Value::Null;
+                let mut without = case.body.clone();
+                let object = without.pointer_mut(&place).and_then(Value::as_object_mut);
+                object.expect("it is there").remove(name);
+                let [nulled, without] = [
+                    ask(&server, case, &nulled).await,
+                    ask(&server, case, &without).await,
+                ];
+                let told = |answer: &Answer| match answer.status {
+                    200 => answer
+                        .header("hearth-notice")
+                        .unwrap_or_default()
+                        .to_owned(),
+                    _ => message(answer),
+                };
+                assert_eq!(
+                    (nulled.status, told(&nulled)),
+                    (without.status, told(&without)),
+                    "{} {place}/{name}",
+                    case.path
+                );
+            }
+        }
+    }
+}

@@ -90,11 +90,12 @@ fn message(text: &str) -> Map<String, Value> {
 
 /// A message with its type, and a plain text as the part that it stands for.
 fn in_full(mut item: Map<String, Value>) -> Map<String, Value> {
-    if item.get("type").is_none_or(Value::is_null) {
+    let has = |name: &str| item.get(name).is_some_and(|value| !value.is_null());
+    if !has("type") {
         // Only these two may leave it out.
-        let kind = match item.contains_key("role") {
+        let kind = match has("role") {
             true => Some("message"),
-            false => item.contains_key("id").then_some("item_reference"),
+            false => has("id").then_some("item_reference"),
         };
         item.extend(kind.map(|kind| ("type".to_owned(), kind.into())));
     }
