@@ -2,6 +2,7 @@
 
 mod counts;
 mod mutations;
+mod places;
 mod rules;
 #[path = "../support/mod.rs"]
 mod support;

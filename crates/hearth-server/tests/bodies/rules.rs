@@ -7,7 +7,7 @@ use crate::{
     table::{Case, cases, messages, setup},
 };
 
-async fn ask(server: &Server, case: &Case, body: &Value) -> Answer {
+pub async fn ask(server: &Server, case: &Case, body: &Value) -> Answer {
     server
         .ask(case.method, case.path, &[], &body.to_string())
         .await
@@ -20,7 +20,7 @@ fn check_refused(answer: &Answer, path: &str, what: &str) {
 }
 
 /// What an error says, whichever dialect it is in.
-fn message(answer: &Answer) -> String {
+pub fn message(answer: &Answer) -> String {
     let error = &answer.json()["error"];
     let text = error["message"].as_str().or(error.as_str());
     text.expect("an error has a message").to_owned()
@@ -348,100 +348,4 @@ async fn messages_of_every_kind_are_read_without_tools_in_the_request() {
     let server = setup().serve().await;
     let body = json!({"model": "tiny", "messages": messages(), "max_tokens": 2});
     assert_eq!(server.post(CHAT, &body).await.status, 200);
-}
-
-/// Objects in which anything may stand: schemas, arguments, what a client notes for itself.
-const FREE: [&str; 7] = [
-    "parameters",
-    "input_schema",
-    "schema",
-    "arguments",
-    "metadata",
-    "logit_bias",
-    "hearth",
-];
-
-/// The places of all objects in a body whose fields have a meaning.
-fn objects(value: &Value, place: &str, found: &mut Vec<String>) {
-    match value {
-        Value::Object(map) => {
-            found.push(place.to_owned());
-            let is_call = map.get("type").is_some_and(|kind| kind == "tool_use");
-            let inner = map.iter().filter(|(name, _)| {
-                !FREE.contains(&name.as_str()) && !(is_call && *name == "input")
-            });
-            inner.for_each(|(name, value)| objects(value, &format!("{place}/{name}"), found));
-        }
-        Value::Array(list) => {
-            let inner = list.iter().enumerate();
-            inner.for_each(|(at, value)| objects(value, &format!("{place}/{at}"), found));
-        }
-        _ => {}
-    }
-}
-
-#[tokio::test]
-async fn an_unknown_field_is_named_however_deep_it_stands() {
-    let server = setup().serve().await;
-    let mut missed = Vec::new();
-    for case in cases().iter().filter(|case| case.is_read()) {
-        let mut places = Vec::new();
-        objects(&case.body, "", &mut places);
-        for place in places {
-            let mut body = case.body.clone();
-            merge(
-                body.pointer_mut(&place).expect("it is there"),
-                json!({"wings": 2}),
-            );
-            let answer = ask(&server, case, &body).await;
-            assert_eq!(
-                answer.status,
-                200,
-                "{} {place}: {}",
-                case.path,
-                answer.text()
-            );
-            let notice = answer.header("hearth-notice").unwrap_or_default();
-            if !notice.contains("wings") {
-                missed.push(format!("{} {place}", case.path));
-            }
-        }
-    }
-    assert!(missed.is_empty(), "{missed:#?}");
-}
-
-#[tokio::test]
-async fn null_is_absent_however_deep_it_stands() {
-    let server = setup().serve().await;
-    for case in cases().iter().filter(|case| case.is_read()) {
-        let mut places = Vec::new();
-        objects(&case.body, "", &mut places);
-        for place in places {
-            let object = case.body.pointer(&place).and_then(Value::as_object);
-            for name in object.expect("it is one").keys() {
-                let mut nulled = case.body.clone();
-                nulled.pointer_mut(&place).expect("it is there")[name] = Value::Null;
-                let mut without = case.body.clone();
-                let object = without.pointer_mut(&place).and_then(Value::as_object_mut);
-                object.expect("it is there").remove(name);
-                let [nulled, without] = [
-                    ask(&server, case, &nulled).await,
-                    ask(&server, case, &without).await,
-                ];
-                let told = |answer: &Answer| match answer.status {
-                    200 => answer
-                        .header("hearth-notice")
-                        .unwrap_or_default()
-                        .to_owned(),
-                    _ => message(answer),
-                };
-                assert_eq!(
-                    (nulled.status, told(&nulled)),
-                    (without.status, told(&without)),
-                    "{} {place}/{name}",
-                    case.path
-                );
-            }
-        }
-    }
 }
