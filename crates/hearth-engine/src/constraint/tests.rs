@@ -197,6 +197,25 @@ fn any_object_is_one_object() {
 }
 
 #[test]
+fn a_form_is_known_by_its_text() {
+    let schema = |text: &str| AnswerGrammar::JsonSchema(serde_json::from_str(text).expect("JSON"));
+    let one = compile(schema(r#"{"properties": {"a": {}, "b": {}}}"#)).expect("it compiles");
+    let again = compile(schema(r#"{"properties": {"a": {}, "b": {}}}"#)).expect("it compiles");
+    let other = compile(schema(r#"{"properties": {"b": {}, "a": {}}}"#)).expect("it compiles");
+    assert!(one.has_grammar_of(&again));
+    assert!(
+        !one.has_grammar_of(&other),
+        "its properties come in another order"
+    );
+    // What is kept gives what was compiled.
+    for seed in 0..5 {
+        let [first, second] =
+            [&one, &again].map(|constraint| write(constraint.clone(), Draw::Any, seed, 100));
+        assert_eq!(first.expect("a way on"), second.expect("a way on"));
+    }
+}
+
+#[test]
 fn a_text_matches_from_beginning_to_end() {
     for pattern in [
         "[a-c]{3}",
