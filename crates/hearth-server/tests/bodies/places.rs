@@ -25,9 +25,8 @@ fn objects(value: &Value, place: &str, found: &mut Vec<String>) {
         Value::Object(map) => {
             found.push(place.to_owned());
             let is_call = map.get("type").is_some_and(|kind| kind == "tool_use");
-            let inner = map.iter().filter(|(name, _)| {
-                !FREE.contains(&name.as_str()) && !(is_call && *name == "input")
-            });
+            let is_free = |name: &str| FREE.contains(&name) || (is_call && name == "input");
+            let inner = map.iter().filter(|(name, _)| !is_free(name));
             inner.for_each(|(name, value)| objects(value, &format!("{place}/{name}"), found));
         }
         Value::Array(list) => {
