@@ -270,7 +270,7 @@ class Schemas(Case):
             choice = create(response_format={"type": "json_object"}, seed=seed, logit_bias={token("}"): 4}).choices[0]
             self.judge("any objects", choice.message.content, choice.finish_reason, {"type": "object"})
 
-    def test_a_model_without_a_template_is_held_to_schemas_too(self):
+    def test_completions_are_held_to_schemas_too(self):
         for title in ("every type", "ranges", "a tuple", "patterns"):
             for seed in SEEDS:
                 body = {"model": "tiny-chat", "prompt": "The harbour", "max_tokens": 3000, "temperature": 1, "seed": seed}
