@@ -25,7 +25,8 @@ pub fn replies() -> impl Strategy<Value = Vec<Reply>> {
     let finish = prop_oneof![
         Just(Finish::Stop),
         Just(Finish::Length),
-        Just(Finish::StopString("END".into()))
+        Just(Finish::StopString("END".into())),
+        Just(Finish::Cut("END".into()))
     ];
     (
         prop::collection::vec(part, 0..5),
