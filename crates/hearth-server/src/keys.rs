@@ -20,7 +20,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use crate::{error::ApiError, ids};
+use crate::{error::ApiError, ids, private::make_private};
 
 /// What every key of ours begins with, so that a leaked one is recognised.
 const PREFIX: &str = "hearth-";
@@ -115,6 +115,7 @@ impl KeyFile {
     ///
     /// It cannot be opened or is none of ours.
     pub fn open(path: &Path) -> Result<KeyFile, KeyError> {
+        make_private(path);
         let connection = Connection::open(path)?;
         connection.busy_timeout(Duration::from_secs(2))?;
         connection.execute(SCHEMA, [])?;

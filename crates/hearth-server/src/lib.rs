@@ -26,6 +26,7 @@ pub mod models;
 pub mod notice;
 pub mod ollama;
 pub mod openai;
+mod private;
 pub mod routes;
 pub mod sse;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::{
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde_json::Value;
 
-use crate::limits::Limits;
+use crate::{limits::Limits, private::make_private};
 
 /// Kept no longer than this, as the service whose dialect it is does.
 const MAX_AGE_S: u64 = 30 * 24 * 3600;
@@ -317,27 +317,6 @@ fn n_bytes(transaction: &Transaction, owner: &str) -> Result<usize, StoreError> 
     Ok(n as usize)
 }
 
-/// Makes the file before the database does, so that it is its owner's alone from the beginning; SQLite gives the files
-/// beside it the same mode.
-fn make_private(path: &Path) {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-        let made = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path);
-        let result =
-            made.and_then(|file| file.set_permissions(std::fs::Permissions::from_mode(0o600)));
-        if let Err(error) = result {
-            tracing::warn!(path = %path.display(), %error, "the store of responses may be read by others");
-        }
-    }
-    #[cfg(not(unix))]
-    let _ = path;
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -480,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_found_again_and_private() {
+    fn a_file_is_found_again() {
         let folder = std::env::temp_dir().join(format!("hearth-responses-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("responses.sqlite");
@@ -493,12 +472,6 @@ mod tests {
         );
         let store = ResponseStore::open(&path, ROOMY).unwrap();
         assert!(store.response("a", "1").unwrap().is_some());
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600);
-        }
         drop(store);
         std::fs::remove_dir_all(&folder).unwrap();
     }
