@@ -1,6 +1,7 @@
 //! Additions and scalings: one rounding per element, so any width gives the same bits and the compiler may choose it.
 
 use crate::Kernels;
+use crate::cpu::Isa;
 use crate::lanes::{self, LaneOp, Lanes};
 
 impl Kernels {
@@ -11,11 +12,7 @@ impl Kernels {
     pub fn add(&self, x: &mut [f32], y: &[f32]) {
         assert_eq!(x.len(), y.len(), "an addition needs vectors of one length");
         self.for_parts(x, 1, |first, x| {
-            let y = &y[first..first + x.len()];
-            lanes::run(
-                self.isa(),
-                Elementwise(|| x.iter_mut().zip(y).for_each(|(x, y)| *x += y)),
-            );
+            add(self.isa(), x, &y[first..first + x.len()])
         });
     }
 
@@ -51,6 +48,12 @@ impl Kernels {
             )
         });
     }
+}
+
+/// `x[i] += y[i]` on this thread.
+pub(crate) fn add(isa: Isa, x: &mut [f32], y: &[f32]) {
+    let add = || x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+    lanes::run(isa, Elementwise(add));
 }
 
 /// A plain loop, compiled with the instructions of the level.

@@ -64,7 +64,8 @@ fn check(x: &[f32], weight: Option<&[f32]>, n_cols: usize) {
     }
 }
 
-fn norm_rows(isa: Isa, x: &mut [f32], weight: Option<&[f32]>, eps: f32, n_cols: usize) {
+/// Norms the rows of `x` on this thread.
+pub(crate) fn norm_rows(isa: Isa, x: &mut [f32], weight: Option<&[f32]>, eps: f32, n_cols: usize) {
     match isa {
         Isa::Scalar => x
             .chunks_exact_mut(n_cols)

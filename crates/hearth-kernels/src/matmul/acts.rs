@@ -17,10 +17,10 @@ use crate::cpu::Isa;
 use crate::disjoint::Disjoint;
 use crate::quant::{ActFormat, WeightType};
 
-/// From this many rows on, quantising the input is worth a fork of its own.
-const FORK_ROWS: usize = 16;
+/// From this many elements on, quantising the input is worth a fork of its own.
+const FORK_LEN: usize = 16 * 1024;
 
-/// Rows that one claim quantises.
+/// Rows that one claim quantises, at most.
 const QUANTIZE_CHUNK: usize = 8;
 
 /// Where a row of the input goes.
@@ -102,6 +102,7 @@ fn reserve<T>(buffer: &mut Vec<T>, len: usize) {
 #[derive(Debug, Default)]
 pub(crate) struct Acts {
     n_cols: usize,
+    n_rows: usize,
     /// Blocks of a row; 0 when no weight needs them.
     n_a32: usize,
     n_a256: usize,
@@ -119,15 +120,23 @@ pub(crate) struct Acts {
 }
 
 impl Acts {
-    /// Rows of `input`, `[n_tokens, n_cols]`, as one group.
-    pub fn quantize(&mut self, kernels: &Kernels, needs: Needs, input: &[f32], n_tokens: usize) {
-        self.quantize_to(kernels, needs, input, n_tokens, n_tokens, |index| {
+    /// `n_tokens` rows as one group. `row` is asked for every index once.
+    pub fn quantize<'r>(
+        &mut self,
+        kernels: &Kernels,
+        needs: Needs,
+        n_cols: usize,
+        n_tokens: usize,
+        row: impl Fn(usize) -> &'r [f32] + Sync,
+    ) {
+        let places = |index| {
             std::iter::once(Place {
                 first: 0,
                 len: n_tokens,
                 index,
             })
-        });
+        };
+        self.quantize_rows(kernels, needs, n_cols, n_tokens, n_tokens, row, places);
     }
 
     /// Rows of `input`, `[n_tokens, n_cols]`, each to all its `places`. Every one of `n_rows` places is named exactly once.
@@ -141,6 +150,21 @@ impl Acts {
         places: impl Fn(usize) -> P + Sync,
     ) {
         let n_cols = input.len() / n_tokens;
+        let row = |index: usize| &input[index * n_cols..][..n_cols];
+        self.quantize_rows(kernels, needs, n_cols, n_tokens, n_rows, row, places);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "what two callers above share")]
+    fn quantize_rows<'r, P: Iterator<Item = Place>>(
+        &mut self,
+        kernels: &Kernels,
+        needs: Needs,
+        n_cols: usize,
+        n_tokens: usize,
+        n_rows: usize,
+        row: impl Fn(usize) -> &'r [f32] + Sync,
+        places: impl Fn(usize) -> P + Sync,
+    ) {
         self.resize(needs, n_cols, n_rows);
         let store = Store {
             isa: kernels.isa(),
@@ -157,16 +181,16 @@ impl Acts {
         };
         // SAFETY: every place is named once, so these elements are this row's alone.
         let quantize = |token: usize| unsafe {
-            store.write(&input[token * n_cols..][..n_cols], || places(token));
+            store.write(row(token), || places(token));
         };
-        if n_tokens < FORK_ROWS {
+        if n_tokens * n_cols < FORK_LEN {
             (0..n_tokens).for_each(quantize);
         } else {
-            let n_chunks = n_tokens.div_ceil(QUANTIZE_CHUNK);
-            kernels.team().run(n_chunks, |worker| {
+            let step = (n_tokens / kernels.n_threads()).clamp(1, QUANTIZE_CHUNK);
+            kernels.team().run(n_tokens.div_ceil(step), |worker| {
                 while let Some(chunk) = worker.claim() {
-                    let start = chunk * QUANTIZE_CHUNK;
-                    (start..(start + QUANTIZE_CHUNK).min(n_tokens)).for_each(&quantize);
+                    let start = chunk * step;
+                    (start..(start + step).min(n_tokens)).for_each(&quantize);
                 }
             });
         }
@@ -187,7 +211,7 @@ impl Acts {
     }
 
     fn resize(&mut self, needs: Needs, n_cols: usize, n_rows: usize) {
-        self.n_cols = n_cols;
+        (self.n_cols, self.n_rows) = (n_cols, n_rows);
         (self.n_a32, self.n_a256) = needs.blocks(n_cols);
         grow(&mut self.a32, self.n_a32 * n_rows, A32Block::ZERO);
         grow(&mut self.a256, self.n_a256 * n_rows, A256Block::ZERO);
@@ -203,6 +227,11 @@ impl Acts {
         if needs.gather {
             grow(&mut self.gathered, n_cols * n_rows, 0.0);
         }
+    }
+
+    /// Rows and columns of the last call.
+    pub fn shape(&self) -> [usize; 2] {
+        [self.n_rows, self.n_cols]
     }
 
     /// Whether every activation of each row of a group is finite.

@@ -4,9 +4,12 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use super::acts::{Acts, Needs, Streams};
+use super::producer::{Producer, Rows};
 use super::{MatmulJob, OutRows, RowKernel, RowTask, row_kernel};
 use crate::Kernels;
 use crate::activation::ActBatch;
+use crate::disjoint::Disjoint;
+use crate::quant::WeightType;
 use crate::team::Worker;
 
 /// Up to this many tokens, reading the matrix takes the time, and chunks are measured in bytes.
@@ -92,13 +95,73 @@ impl Kernels {
         let Some(first) = jobs.first() else { return };
         let n_cols = first.weight.cols();
         check_lengths(input, n_tokens, n_cols, jobs);
+        let needs = Needs::of(jobs.iter().map(|job| job.weight.weight_type()));
+        let row = |token: usize| &input[token * n_cols..][..n_cols];
+        scratch.acts.quantize(self, needs, n_cols, n_tokens, row);
+        self.matmul_prepared(scratch, input, n_tokens, jobs);
+    }
+
+    /// Makes the rows of `input`, `[n_tokens, cols]`, and prepares them for products with weights of these types:
+    /// [`Kernels::matmul_prepared`] is to follow.
+    ///
+    /// # Panics
+    /// When a slice does not have the length its shape demands.
+    pub fn prepare(
+        &self,
+        scratch: &mut Scratch,
+        producer: Producer<'_>,
+        input: &mut [f32],
+        n_tokens: usize,
+        types: impl Iterator<Item = WeightType> + Clone,
+    ) {
         if n_tokens == 0 {
             return;
         }
-        let types = jobs.iter().map(|job| job.weight.weight_type());
-        let needs = Needs::of(types.clone());
-        scratch.acts.quantize(self, needs, input, n_tokens);
+        let n_cols = input.len() / n_tokens;
+        assert_eq!(
+            input.len(),
+            n_tokens * n_cols,
+            "input is not {n_tokens} rows"
+        );
+        producer.check(n_tokens, n_cols);
+        let (rows, out) = (Rows::new(producer), Disjoint::new(input));
+        let row = |token: usize| {
+            // SAFETY: rows do not overlap, and each is asked for once.
+            unsafe {
+                let out = out.part(token * n_cols..(token + 1) * n_cols);
+                rows.make(self.isa(), token, out);
+                &*out
+            }
+        };
+        scratch
+            .acts
+            .quantize(self, Needs::of(types), n_cols, n_tokens, row);
+    }
+
+    /// [`Kernels::matmul`] with an input that [`Kernels::prepare`] made last, for weights of the same types.
+    ///
+    /// # Panics
+    /// When a slice does not have the length its shape demands, or the input last prepared has another shape.
+    pub fn matmul_prepared(
+        &self,
+        scratch: &mut Scratch,
+        input: &[f32],
+        n_tokens: usize,
+        jobs: &mut [MatmulJob<'_>],
+    ) {
+        let Some(first) = jobs.first() else { return };
+        let n_cols = first.weight.cols();
+        check_lengths(input, n_tokens, n_cols, jobs);
+        if n_tokens == 0 {
+            return;
+        }
+        assert_eq!(
+            scratch.acts.shape(),
+            [n_tokens, n_cols],
+            "another input was prepared"
+        );
         let Scratch { acts, streams, .. } = scratch;
+        let types = jobs.iter().map(|job| job.weight.weight_type());
         streams.fill(self.isa(), types, acts, 0..n_tokens);
         scratch.plan(self, n_tokens, jobs);
         let Scratch {

@@ -21,12 +21,14 @@ pub(crate) mod float;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
 pub(crate) mod portable;
+mod producer;
 pub(crate) mod scalar;
 #[cfg(test)]
 mod tests;
 
 pub use driver::Scratch;
 pub(crate) use driver::ThreadScratch;
+pub use producer::Producer;
 
 /// A weight matrix as it lies in a file, row after row.
 #[derive(Debug, Clone, Copy)]

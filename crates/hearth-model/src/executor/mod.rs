@@ -18,7 +18,7 @@ pub use batch::{Batch, Hidden, Logits, Row};
 use crate::{
     error::{ModelError, StepError},
     model::Model,
-    plan::{BufferId, Plan, Rows, Step},
+    plan::{BufferId, Op, Plan, Rows, Step, n_producers},
     state::PagePool,
 };
 
@@ -44,7 +44,8 @@ impl Default for ExecutorLimits {
     }
 }
 
-/// Time spent in one operation of the plan.
+/// Time spent in one operation of the plan. An addition or a norm or a gate that makes the input of a product is timed together with
+/// what prepares that input, the last of them for all.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OpTime {
     /// How often it ran since the timings were switched on.
@@ -290,12 +291,26 @@ impl Executor {
         batch: &Batch<'_>,
         mut observer: Option<&mut dyn FnMut(Observed<'_>)>,
     ) {
+        // The product whose input has been prepared, and the operations before it with that.
+        let mut prepared = None;
         for (index, step) in steps.iter().enumerate() {
             let start = self.timings.is_some().then(Instant::now);
-            self.run(&step.op, model, kernels, pool, batch);
+            let mut timed = index;
+            if prepared.is_none_or(|product| product < index) {
+                let n = n_producers(&steps[index..]);
+                if n > 0 {
+                    self.prepare(&steps[index..=index + n], model, kernels);
+                    prepared = Some(index + n);
+                    timed = index + n - 1;
+                } else {
+                    self.run(&step.op, model, kernels, pool, batch);
+                }
+            } else if let (Op::MatMul { input, products }, Some(_)) = (&step.op, prepared) {
+                self.matmul(model, kernels, *input, products, true);
+            }
             if let (Some(start), Some(timings)) = (start, &mut self.timings) {
                 timings[index].n_runs += 1;
-                timings[index].time += start.elapsed();
+                timings[timed].time += start.elapsed();
             }
             if let Some(observer) = observer.as_mut() {
                 let values = step

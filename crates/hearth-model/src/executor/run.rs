@@ -1,11 +1,11 @@
 //! One arm per operation: fetch the buffers, call the kernel.
 
-use hearth_kernels::{AttendArgs, Kernels, MatmulJob, MoeArgs, quant};
+use hearth_kernels::{AttendArgs, Kernels, MatmulJob, MoeArgs, matmul::Producer, quant};
 
 use super::{Batch, Executor};
 use crate::{
     model::Model,
-    plan::{BufferId, MAX_PRODUCTS, MatrixId, Op, Product, StateKind, VectorId},
+    plan::{BufferId, MAX_PRODUCTS, MatrixId, Op, Product, StateKind, Step, VectorId},
     state::PagePool,
 };
 
@@ -44,7 +44,7 @@ impl Executor {
             Op::MatMul {
                 input,
                 ref products,
-            } => self.matmul(model, kernels, input, products),
+            } => self.matmul(model, kernels, input, products, false),
             Op::Rope {
                 x,
                 table,
@@ -157,12 +157,96 @@ impl Executor {
         kernels.moe(&mut self.moe, &args, input, logits, inner, out);
     }
 
-    fn matmul(&mut self, model: &Model, kernels: &Kernels, input: BufferId, products: &[Product]) {
+    /// Runs the operations of `steps` but the last, which is the product that reads what they make, while preparing it.
+    pub(super) fn prepare(&mut self, steps: &[Step], model: &Model, kernels: &Kernels) {
+        let [
+            first,
+            ..,
+            Step {
+                op: Op::MatMul { input, products },
+                ..
+            },
+        ] = steps
+        else {
+            unreachable!("called with what makes the input of a product, and the product");
+        };
+        let plan = model.plan();
+        let n_rows = self.buffers.n_rows(*input);
+        let vector = |id: VectorId| &*plan.vectors[id.index()].values;
+        let buffers = &mut self.buffers;
+        let (producer, out) = match (&first.op, &steps[steps.len() - 2].op) {
+            (
+                &Op::Glu {
+                    activation,
+                    gate,
+                    up,
+                    out,
+                },
+                _,
+            ) => {
+                let [gate, up, out] = buffers.get_many_mut([gate, up, out]);
+                let producer = Producer::Glu {
+                    activation,
+                    gate,
+                    up,
+                };
+                (producer, out)
+            }
+            (
+                &Op::Add { x, y },
+                &Op::Norm {
+                    weight, eps, out, ..
+                },
+            ) => {
+                let [x, y, out] = buffers.get_many_mut([x, y, out]);
+                let producer = Producer::RmsNorm {
+                    x,
+                    add: Some(y),
+                    weight: vector(weight),
+                    eps,
+                };
+                (producer, out)
+            }
+            (
+                _,
+                &Op::Norm {
+                    input,
+                    weight,
+                    eps,
+                    out,
+                },
+            ) => {
+                let [x, out] = buffers.get_many_mut([input, out]);
+                let producer = Producer::RmsNorm {
+                    x,
+                    add: None,
+                    weight: vector(weight),
+                    eps,
+                };
+                (producer, out)
+            }
+            _ => unreachable!("nothing else runs together with a product"),
+        };
+        let types = products
+            .iter()
+            .map(|product| plan.matrices[product.weight.index()].ty);
+        kernels.prepare(&mut self.matmul, producer, out, n_rows, types);
+    }
+
+    /// `is_prepared`: [`Executor::prepare`] has been called for it.
+    pub(super) fn matmul(
+        &mut self,
+        model: &Model,
+        kernels: &Kernels,
+        input: BufferId,
+        products: &[Product],
+        is_prepared: bool,
+    ) {
         const { assert!(MAX_PRODUCTS == 3, "one arm for each number of products") };
         match *products {
-            [a] => self.matmul_many(model, kernels, input, [a]),
-            [a, b] => self.matmul_many(model, kernels, input, [a, b]),
-            [a, b, c] => self.matmul_many(model, kernels, input, [a, b, c]),
+            [a] => self.matmul_many(model, kernels, input, [a], is_prepared),
+            [a, b] => self.matmul_many(model, kernels, input, [a, b], is_prepared),
+            [a, b, c] => self.matmul_many(model, kernels, input, [a, b, c], is_prepared),
             _ => unreachable!("the builder makes one to three products of an input"),
         }
         for product in products {
@@ -179,6 +263,7 @@ impl Executor {
         kernels: &Kernels,
         input: BufferId,
         products: [Product; N],
+        is_prepared: bool,
     ) {
         let n_rows = self.buffers.n_rows(input);
         // No row of the batch may want logits: then the head has nothing to do.
@@ -199,7 +284,12 @@ impl Executor {
                 let weight = weights.next().expect("as many weights as outputs");
                 MatmulJob { weight, out }
             });
-        kernels.matmul(&mut self.matmul, &held[..len], n_rows, &mut jobs);
+        let input = &held[..len];
+        if is_prepared {
+            kernels.matmul_prepared(&mut self.matmul, input, n_rows, &mut jobs);
+        } else {
+            kernels.matmul(&mut self.matmul, input, n_rows, &mut jobs);
+        }
         self.buffers.slots[slot] = held;
     }
 

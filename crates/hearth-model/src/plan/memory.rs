@@ -3,9 +3,9 @@
 //! A buffer lives from the operation that writes it first to the one that reads it last. Walking the
 //! operations in order, a buffer takes a slot nobody lives in, and gives it back after its last use.
 //! An operation's inputs are still alive when its outputs take their slots, so no operation ever
-//! reads and writes one slot through two buffers.
+//! reads and writes one slot through two buffers. Operations that run together count as one in this.
 
-use super::{Buffer, BufferId, Rows, Step};
+use super::{Buffer, BufferId, Rows, Step, n_producers};
 
 /// A piece of working memory: `[rows, cols]`, where the kind says how many rows there can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,15 @@ impl MemoryPlan {
             }
         }
         last_use[result.index()] = steps.len();
+        // What runs together reads its buffers to the end.
+        for index in 0..steps.len() {
+            let end = index + n_producers(&steps[index..]);
+            for step in &steps[index..end] {
+                for buffer in step.op.uses().0 {
+                    last_use[buffer.index()] = last_use[buffer.index()].max(end - 1);
+                }
+            }
+        }
 
         let mut plan = MemoryPlan {
             slots: Vec::new(),
@@ -43,20 +52,17 @@ impl MemoryPlan {
         };
         let mut free: Vec<usize> = Vec::new();
         for (index, step) in steps.iter().enumerate() {
-            let (reads, writes) = step.op.uses();
-            for buffer in &writes {
+            for buffer in &step.op.uses().1 {
                 if plan.slot_of[buffer.index()] == usize::MAX {
                     plan.slot_of[buffer.index()] = plan.take(&mut free, &buffers[buffer.index()]);
                 }
             }
-            let mut ended: Vec<_> = reads
-                .iter()
-                .chain(&writes)
-                .filter(|b| last_use[b.index()] == index)
-                .collect();
-            ended.sort();
-            ended.dedup();
-            free.extend(ended.iter().map(|b| plan.slot_of[b.index()]));
+            let ended = (0..buffers.len()).filter(|&b| last_use[b] == index);
+            free.extend(
+                ended
+                    .map(|b| plan.slot_of[b])
+                    .filter(|&slot| slot != usize::MAX),
+            );
         }
         plan
     }
@@ -93,7 +99,7 @@ impl MemoryPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Op;
+    use crate::plan::{Op, VectorId};
 
     fn buffer(cols: usize) -> Buffer {
         Buffer {
@@ -153,6 +159,33 @@ mod tests {
             // 2 dies when 3 is written, and an operation's input and output are apart.
             assert_ne!(plan.slot_of[a], plan.slot_of[b], "buffers {a} and {b}");
         }
+    }
+
+    #[test]
+    fn operations_that_run_together_count_as_one() {
+        let norm = Op::Norm {
+            input: BufferId(0),
+            weight: VectorId(0),
+            eps: 0.0,
+            out: BufferId(2),
+        };
+        let product = Op::MatMul {
+            input: BufferId(2),
+            products: Vec::new(),
+        };
+        let together = |op| Step { layer: None, op };
+        let steps = [
+            copy(0, 0),
+            copy(0, 1),
+            add(0, 1),
+            together(norm),
+            together(product),
+            copy(0, 3),
+        ];
+        let plan = MemoryPlan::new(&steps, &[buffer(8); 4], BufferId(0));
+        // 1 is read last by the addition, which runs with the norm that writes 2. After that its slot is free.
+        assert_ne!(plan.slot_of[1], plan.slot_of[2]);
+        assert_eq!(plan.slots.len(), 3);
     }
 
     #[test]

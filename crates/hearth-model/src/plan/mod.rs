@@ -12,8 +12,8 @@ use hearth_kernels::{RopeFreqs, WeightType};
 
 pub(crate) use builder::{Bias, PlanBuilder};
 pub use memory::{MemoryPlan, Slot};
-pub(crate) use op::MAX_PRODUCTS;
 pub use op::{BufferId, MatrixId, Op, Product, RopeId, StateId, VectorId};
+pub(crate) use op::{MAX_PRODUCTS, n_producers};
 
 /// Which rows of a batch a buffer holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,8 @@
 
 use hearth_kernels::{Activation, RopeKind};
 
+use super::Step;
+
 /// A numbered buffer of the plan: `[n_rows, cols]` while a step runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BufferId(pub(crate) u32);
@@ -192,6 +194,25 @@ pub enum Op {
         /// `[n_wanted, cols]`.
         out: BufferId,
     },
+}
+
+/// How many operations at the start of `steps` do nothing but make the input of the product behind them: the executor runs them
+/// row by row with what prepares that product.
+pub(crate) fn n_producers(steps: &[Step]) -> usize {
+    let op = |index: usize| steps.get(index).map(|step| &step.op);
+    match [op(0), op(1), op(2)] {
+        [
+            Some(Op::Add { x, .. }),
+            Some(Op::Norm { input, out, .. }),
+            Some(Op::MatMul { input: made, .. }),
+        ] if x == input && out == made => 2,
+        [
+            Some(Op::Norm { out, .. } | Op::Glu { out, .. }),
+            Some(Op::MatMul { input, .. }),
+            _,
+        ] if out == input => 1,
+        _ => 0,
+    }
 }
 
 impl Op {
