@@ -208,10 +208,12 @@ impl ApiError {
 
     /// The prompt does not fit the context. The words are those by which clients of every dialect recognise it.
     pub fn too_long(n_prompt: usize, n_ctx: usize) -> Self {
+        // A prompt that fills the context leaves no place for an answer.
+        let most = n_ctx.min(n_prompt.saturating_sub(1));
         ApiError::new(
             ErrorKind::TooLong,
             format!(
-                "prompt is too long: {n_prompt} tokens > {n_ctx} maximum; this model's maximum context length is {n_ctx} \
+                "prompt is too long: {n_prompt} tokens > {most} maximum; this model's maximum context length is {n_ctx} \
                  tokens, at least one of them for the answer, and nothing is ever cut silently"
             ),
         )
@@ -488,6 +490,8 @@ mod tests {
 
     #[test]
     fn an_over_long_prompt_is_told_in_the_words_clients_search_for() {
+        let full = ApiError::too_long(4096, 4096).message;
+        assert!(full.contains("4096 tokens > 4095 maximum"), "{full}");
         let message = ApiError::too_long(9000, 4096).message;
         assert!(
             message.contains("prompt is too long: 9000 tokens > 4096 maximum"),

@@ -160,7 +160,7 @@ async fn the_context_is_the_models_own_and_not_a_token_is_cut() {
     assert_eq!(longest["eval_count"], 1);
     let one_more = ask(n_ctx).await;
     assert_eq!(one_more.status, 400);
-    let words = format!("prompt is too long: {n_ctx} tokens > {n_ctx} maximum");
+    let words = format!("prompt is too long: {n_ctx} tokens > {} maximum", n_ctx - 1);
     assert!(one_more.text().contains(&words), "{}", one_more.text());
 }
 
