@@ -9,6 +9,7 @@ use crate::Kernels;
 const PART: usize = 16 * 1024;
 
 /// A mutable slice that several threads may take parts of.
+#[derive(Debug)]
 pub(crate) struct Disjoint<'a, T> {
     start: *mut T,
     len: usize,
@@ -25,6 +26,11 @@ impl<'a, T> Disjoint<'a, T> {
             len: slice.len(),
             slice: PhantomData,
         }
+    }
+
+    /// Elements of the whole.
+    pub(crate) fn len(&self) -> usize {
+        self.len
     }
 
     /// The elements in `range`.

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use super::acts::{Acts, Needs, Streams};
-use super::producer::{Producer, Rows};
+use super::producer::Producer;
 use super::{MatmulJob, OutRows, RowKernel, RowTask, row_kernel};
 use crate::Kernels;
 use crate::activation::ActBatch;
@@ -124,12 +124,12 @@ impl Kernels {
             "input is not {n_tokens} rows"
         );
         producer.check(n_tokens, n_cols);
-        let (rows, out) = (Rows::new(producer), Disjoint::new(input));
+        let out = Disjoint::new(input);
         let row = |token: usize| {
             // SAFETY: rows do not overlap, and each is asked for once.
             unsafe {
                 let out = out.part(token * n_cols..(token + 1) * n_cols);
-                rows.make(self.isa(), token, out);
+                producer.make(self.isa(), token, out);
                 &*out
             }
         };

@@ -8,46 +8,10 @@ use crate::{elementwise, glu, rms_norm};
 
 /// How the rows of a product's input come about.
 #[derive(Debug)]
-pub enum Producer<'a> {
-    /// [`crate::Kernels::rms_norm`] of every row of `x`, after [`crate::Kernels::add`] has added `add` to it.
-    RmsNorm {
-        /// `[n_tokens, n_cols]`.
-        x: &'a mut [f32],
-        /// `[n_tokens, n_cols]`.
-        add: Option<&'a [f32]>,
-        /// `[n_cols]`.
-        weight: &'a [f32],
-        /// Added to the mean square.
-        eps: f32,
-    },
-    /// [`crate::Kernels::glu`].
-    Glu {
-        /// Of the gate.
-        activation: Activation,
-        /// `[n_tokens, n_cols]`.
-        gate: &'a [f32],
-        /// `[n_tokens, n_cols]`.
-        up: &'a [f32],
-    },
-}
+pub struct Producer<'a>(Kind<'a>);
 
-impl Producer<'_> {
-    /// # Panics
-    /// When a slice does not have the length its shape demands.
-    pub(crate) fn check(&self, n_tokens: usize, n_cols: usize) {
-        let has_len = |x: &[f32]| x.len() == n_tokens * n_cols;
-        let fits = match self {
-            Producer::RmsNorm { x, add, weight, .. } => {
-                has_len(x) && add.is_none_or(has_len) && weight.len() == n_cols
-            }
-            Producer::Glu { gate, up, .. } => has_len(gate) && has_len(up),
-        };
-        assert!(fits, "what makes an input is not [{n_tokens}, {n_cols}]");
-    }
-}
-
-/// A producer whose rows several threads make.
-pub(crate) enum Rows<'a> {
+#[derive(Debug)]
+enum Kind<'a> {
     RmsNorm {
         x: Disjoint<'a, f32>,
         add: Option<&'a [f32]>,
@@ -61,40 +25,53 @@ pub(crate) enum Rows<'a> {
     },
 }
 
-impl<'a> Rows<'a> {
-    pub fn new(producer: Producer<'a>) -> Rows<'a> {
-        match producer {
-            Producer::RmsNorm {
-                x,
-                add,
-                weight,
-                eps,
-            } => Rows::RmsNorm {
-                x: Disjoint::new(x),
-                add,
-                weight,
-                eps,
-            },
-            Producer::Glu {
-                activation,
-                gate,
-                up,
-            } => Rows::Glu {
-                activation,
-                gate,
-                up,
-            },
-        }
+impl<'a> Producer<'a> {
+    /// [`crate::Kernels::rms_norm`] of every row of `x`, after [`crate::Kernels::add`] has added `add` to it. Both are
+    /// `[n_tokens, n_cols]`, `weight` is `[n_cols]`.
+    pub fn rms_norm(
+        x: &'a mut [f32],
+        add: Option<&'a [f32]>,
+        weight: &'a [f32],
+        eps: f32,
+    ) -> Producer<'a> {
+        Producer(Kind::RmsNorm {
+            x: Disjoint::new(x),
+            add,
+            weight,
+            eps,
+        })
+    }
+
+    /// [`crate::Kernels::glu`]; `gate` and `up` are `[n_tokens, n_cols]`.
+    pub fn glu(activation: Activation, gate: &'a [f32], up: &'a [f32]) -> Producer<'a> {
+        Producer(Kind::Glu {
+            activation,
+            gate,
+            up,
+        })
+    }
+
+    /// # Panics
+    /// When a slice does not have the length its shape demands.
+    pub(crate) fn check(&self, n_tokens: usize, n_cols: usize) {
+        let len = n_tokens * n_cols;
+        let fits = match &self.0 {
+            Kind::RmsNorm { x, add, weight, .. } => {
+                x.len() == len && add.is_none_or(|add| add.len() == len) && weight.len() == n_cols
+            }
+            Kind::Glu { gate, up, .. } => gate.len() == len && up.len() == len,
+        };
+        assert!(fits, "what makes an input is not [{n_tokens}, {n_cols}]");
     }
 
     /// Makes row `index` in `out`.
     ///
     /// # Safety
     /// No other thread makes this row.
-    pub unsafe fn make(&self, isa: Isa, index: usize, out: &mut [f32]) {
+    pub(crate) unsafe fn make(&self, isa: Isa, index: usize, out: &mut [f32]) {
         let range = index * out.len()..(index + 1) * out.len();
-        match *self {
-            Rows::RmsNorm {
+        match self.0 {
+            Kind::RmsNorm {
                 ref x,
                 add,
                 weight,
@@ -108,7 +85,7 @@ impl<'a> Rows<'a> {
                 out.copy_from_slice(x);
                 rms_norm::norm_rows(isa, out, Some(weight), eps, out.len());
             }
-            Rows::Glu {
+            Kind::Glu {
                 activation,
                 gate,
                 up,
@@ -179,12 +156,7 @@ mod tests {
                     kernels.add(&mut sum, add);
                 }
                 kernels.rms_norm(&sum, Some(&weight), 1e-6, COLS, &mut normed);
-                let producer = Producer::RmsNorm {
-                    x: &mut x,
-                    add,
-                    weight: &weight,
-                    eps: 1e-6,
-                };
+                let producer = Producer::rms_norm(&mut x, add, &weight, 1e-6);
                 check(kernels, ty, &normed, producer);
                 testing::assert_bits(&x, &sum, "the sum is kept");
             }
@@ -197,11 +169,7 @@ mod tests {
             let activation = Activation::Silu;
             let mut expected = vec![0.0; gate.len()];
             kernels.glu(activation, gate, up, &mut expected);
-            let producer = Producer::Glu {
-                activation,
-                gate,
-                up,
-            };
+            let producer = Producer::glu(activation, gate, up);
             check(kernels, ty, &expected, producer);
         });
     }

@@ -44,7 +44,7 @@ impl Default for ExecutorLimits {
     }
 }
 
-/// Time spent in one operation of the plan. An addition or a norm or a gate that makes the input of a product is timed together with
+/// Time spent in one operation of the plan. An addition, a norm or a gate that makes the input of a product is timed together with
 /// what prepares that input, the last of them for all.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OpTime {
@@ -305,7 +305,7 @@ impl Executor {
                 } else {
                     self.run(&step.op, model, kernels, pool, batch);
                 }
-            } else if let (Op::MatMul { input, products }, Some(_)) = (&step.op, prepared) {
+            } else if let Op::MatMul { input, products } = &step.op {
                 self.matmul(model, kernels, *input, products, true);
             }
             if let (Some(start), Some(timings)) = (start, &mut self.timings) {

@@ -185,12 +185,7 @@ impl Executor {
                 _,
             ) => {
                 let [gate, up, out] = buffers.get_many_mut([gate, up, out]);
-                let producer = Producer::Glu {
-                    activation,
-                    gate,
-                    up,
-                };
-                (producer, out)
+                (Producer::glu(activation, gate, up), out)
             }
             (
                 &Op::Add { x, y },
@@ -199,13 +194,7 @@ impl Executor {
                 },
             ) => {
                 let [x, y, out] = buffers.get_many_mut([x, y, out]);
-                let producer = Producer::RmsNorm {
-                    x,
-                    add: Some(y),
-                    weight: vector(weight),
-                    eps,
-                };
-                (producer, out)
+                (Producer::rms_norm(x, Some(y), vector(weight), eps), out)
             }
             (
                 _,
@@ -217,13 +206,7 @@ impl Executor {
                 },
             ) => {
                 let [x, out] = buffers.get_many_mut([input, out]);
-                let producer = Producer::RmsNorm {
-                    x,
-                    add: None,
-                    weight: vector(weight),
-                    eps,
-                };
-                (producer, out)
+                (Producer::rms_norm(x, None, vector(weight), eps), out)
             }
             _ => unreachable!("nothing else runs together with a product"),
         };
