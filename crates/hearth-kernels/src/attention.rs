@@ -5,8 +5,9 @@
 //! order (`scalar.rs` is the definition, `docs/numerics.md` the words). Because chunks do not depend on who computes them, a
 //! long context can be shared among threads, and a prompt may be read in any portions: same bits.
 //!
-//! For speed, consecutive rows of one sequence and the query heads that share a key/value head form tiles of up to 12 queries
-//! that read each key and value once (`tile.rs`). Positions nobody in the tile sees are skipped, not masked.
+//! For speed, consecutive rows of one sequence and the query heads that share a key/value head form tiles (`tile.rs`). Steps of
+//! up to 12 queries of a tile read each key and value once; what is stored in half precision is converted once for all steps.
+//! Positions nobody in the tile sees are skipped, not masked.
 
 mod merge;
 mod plan;
@@ -29,8 +30,11 @@ use tile::TileScratch;
 /// Absolute positions of a chunk.
 pub(crate) const CHUNK: usize = 512;
 
-/// Queries of a tile.
-pub(crate) const TILE: usize = 12;
+/// Queries of a tile at most: the more, the less often keys and values are read and converted.
+pub(crate) const TILE: usize = 192;
+
+/// Queries that go through the registers together; a tile has at least so many if there are.
+pub(crate) const STEP: usize = 12;
 
 /// What the largest weight of a chunk becomes when values have 8 bits: 512 products of 32767 and 127 just fit 32 bits.
 pub(crate) const MAX_WEIGHT: f32 = 32767.0;
@@ -70,12 +74,14 @@ pub struct Bounds {
 impl Bounds {
     /// Bytes of the large allocations that [`Scratch::reserve`] makes for a team, to be judged before they are made. Counts
     /// beyond what can be addressed come out as the largest number.
-    pub fn scratch_bytes(&self, n_threads: usize) -> [u64; 3] {
+    pub fn scratch_bytes(&self, n_threads: usize) -> [u64; 4] {
         let sizes = Sizes::new(self, n_threads);
         let floats = |n: usize| 4u64.saturating_mul(n as u64);
+        let converted = tile::converted_bytes(self.head_dim, self.head_dim_v);
         [
             floats(sizes.shared),
             floats(sizes.own.saturating_mul(n_threads)),
+            converted.saturating_mul(n_threads) as u64,
             (size_of::<Tile>() as u64).saturating_mul(sizes.n_tiles as u64),
         ]
     }
@@ -98,14 +104,14 @@ impl Sizes {
         let n_chunks = bounds.n_positions.div_ceil(CHUNK).max(1);
         let n_shared = n_tiles.min(n_threads.saturating_mul(plan::SPLIT_TILES));
         let n_queries = n_shared
-            .saturating_mul(TILE)
+            .saturating_mul(STEP)
             .min(bounds.n_rows.saturating_mul(bounds.n_head));
         let len = n_chunks.saturating_mul(plan::partial_len(bounds.head_dim_v));
         Sizes {
             n_tiles,
             n_shared,
             shared: n_queries.saturating_mul(len),
-            own: len.saturating_mul(TILE),
+            own: plan::longest_own(len),
         }
     }
 }
@@ -137,7 +143,7 @@ impl Scratch {
             kernels.n_threads(),
             sizes.n_shared,
             sizes.shared,
-            bounds.head_dim,
+            [bounds.head_dim, bounds.head_dim_v],
             sizes.own,
         );
     }
@@ -147,7 +153,7 @@ impl Scratch {
         n_threads: usize,
         n_shared: usize,
         partials: usize,
-        head_dim: usize,
+        head_dims: [usize; 2],
         own: usize,
     ) {
         if self.threads.len() < n_threads {
@@ -157,7 +163,7 @@ impl Scratch {
             thread
                 .get_mut()
                 .unwrap_or_else(PoisonError::into_inner)
-                .grow(head_dim, own);
+                .grow(head_dims, own);
         }
         if self.partials.len() < partials {
             self.partials = vec![0.0; partials];
@@ -284,7 +290,13 @@ impl Kernels {
         } else {
             0
         };
-        scratch.grow(self.n_threads(), n_shared, shared, place.head_dim, own);
+        scratch.grow(
+            self.n_threads(),
+            n_shared,
+            shared,
+            [place.head_dim, place.head_dim_v],
+            own,
+        );
         let Scratch {
             plan,
             threads,

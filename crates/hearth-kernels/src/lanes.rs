@@ -52,6 +52,15 @@ pub(crate) trait Lanes: Copy + ByteDots<Floats = Self::V> {
     /// Sixteen little-endian bfloat16 numbers, converted exactly.
     fn load_bf16(self, x: &[u8; 32]) -> Self::V;
     fn store(self, v: Self::V, x: &mut [f32; LANES]);
+    /// Little-endian.
+    #[inline(always)]
+    fn store_f32(self, v: Self::V, x: &mut [u8; 64]) {
+        let mut lanes = [0.0; LANES];
+        self.store(v, &mut lanes);
+        for (to, x) in x.as_chunks_mut::<4>().0.iter_mut().zip(lanes) {
+            *to = x.to_le_bytes();
+        }
+    }
     /// Rounds to half precision, nearest even, little-endian.
     fn store_f16(self, v: Self::V, x: &mut [u8; 32]);
 

@@ -62,18 +62,19 @@ impl LaneOp for Merge<'_> {
             max = if x > max { x } else { max };
         }
         let mut sum = sink.map_or(0.0, |sink| float::exp(sink - max));
-        out.fill(0.0);
-        for part in partials.chunks_exact(stride) {
+        for (index, part) in partials.chunks_exact(stride).enumerate() {
             let part = &part[offset..offset + partial_len(width)];
             let weight = float::exp(part[width] - max);
             sum = weight.mul_add(part[width + 1], sum);
             let (whole, rest) = out.as_chunks_mut::<LANES>();
             let (values, values_rest) = part[..width].as_chunks::<LANES>();
             for (to, x) in whole.iter_mut().zip(values) {
-                s.store(s.fma(s.splat(weight), s.load(x), s.load(to)), to);
+                let before = if index == 0 { s.splat(0.0) } else { s.load(to) };
+                s.store(s.fma(s.splat(weight), s.load(x), before), to);
             }
             for (to, x) in rest.iter_mut().zip(values_rest) {
-                *to = weight.mul_add(*x, *to);
+                let before = if index == 0 { 0.0 } else { *to };
+                *to = weight.mul_add(*x, before);
             }
         }
         let inverse = 1.0 / sum;

@@ -1,17 +1,18 @@
 //! How the queries of a call are cut into tiles, and tiles into tasks.
 //!
 //! Consecutive rows of one sequence at consecutive positions form a run. For each key/value head the queries of a run, rows outer
-//! and heads of the group inner, are cut into tiles of up to [`TILE`]. A tile is one task, unless there are too few tiles for
-//! the team: then every chunk of a tile is a task, and the last to finish merges.
+//! and heads of the group inner, are cut into tiles of up to [`TILE`], shorter ones if those would be too few for the team. A tile
+//! is one task, unless there are too few even of [`STEP`]: then every chunk of a tile is a task, and the last to finish merges.
 
 use std::ops::Range;
 
-use super::{Bounds, CHUNK, Inputs, TILE};
+use super::{Bounds, CHUNK, Inputs, STEP, TILE};
 
-/// Fewer tiles than this per thread are split into chunks: threads should finish within a fourth of a task of each other.
+/// Fewer tiles than this per thread are made shorter, then split into chunks: threads should finish within a fourth of a task of
+/// each other.
 pub(super) const SPLIT_TILES: usize = 4;
 
-/// Up to [`TILE`] queries of one key/value head that see overlapping positions of one sequence.
+/// Queries of one key/value head that see overlapping positions of one sequence.
 #[derive(Debug, Clone)]
 pub(super) struct Tile {
     /// First row of the run.
@@ -30,6 +31,12 @@ pub(super) struct Tile {
 impl Tile {
     pub fn n_chunks(&self) -> usize {
         self.chunks.len()
+    }
+
+    /// Positions that any query sees.
+    pub fn visible(&self, inputs: &Inputs<'_>) -> Range<usize> {
+        let of = |query| inputs.visible(self.row_and_head(inputs, query).0);
+        of(self.queries.start).start..of(self.queries.end - 1).end
     }
 
     /// Floats of all partial results.
@@ -52,13 +59,22 @@ pub(super) fn partial_len(head_dim_v: usize) -> usize {
     head_dim_v + 2
 }
 
+/// Floats of the results of one thread's tile, unless that is less than a step: tiles of a long context are shorter.
+const OWN_LEN: usize = 2 << 20;
+
+/// Floats of the results of a tile at most, if one query's take `len`.
+pub(super) fn longest_own(len: usize) -> usize {
+    let most = OWN_LEN.max(len.saturating_mul(STEP));
+    most.min(len.saturating_mul(TILE))
+}
+
 /// Tiles of a call at most: every row a run of its own.
 pub(super) fn max_tiles(bounds: &Bounds) -> usize {
     let group = bounds.n_head / bounds.n_head_kv.max(1);
     bounds
         .n_rows
         .saturating_mul(bounds.n_head_kv)
-        .saturating_mul(group.div_ceil(TILE))
+        .saturating_mul(group.div_ceil(STEP))
 }
 
 /// The tiles of a call, and which tasks they make.
@@ -107,7 +123,12 @@ impl Plan {
 
     pub fn build(&mut self, inputs: &Inputs<'_>, n_threads: usize) {
         self.find_runs(inputs);
-        self.cut(inputs);
+        let n_few = SPLIT_TILES * n_threads;
+        let n_queries = inputs.rows.len() * inputs.args.n_head;
+        let last = inputs.rows.iter().map(|row| row.pos as usize).max();
+        let len = (last.unwrap_or(0) / CHUNK + 1) * partial_len(inputs.place.head_dim_v);
+        let longest = (n_queries / n_few).min(longest_own(len) / len).max(STEP);
+        self.cut(inputs, longest / STEP * STEP);
         let width = inputs.place.head_dim_v;
         let most_chunks = self.tiles.iter().map(Tile::n_chunks).max().unwrap_or(0);
         self.own = self
@@ -118,8 +139,7 @@ impl Plan {
             .unwrap_or(0);
         self.shared = 0;
         self.n_tasks = self.tiles.len();
-        let is_split =
-            n_threads > 1 && most_chunks > 1 && self.tiles.len() < SPLIT_TILES * n_threads;
+        let is_split = n_threads > 1 && most_chunks > 1 && self.tiles.len() < n_few;
         if is_split {
             self.n_tasks = 0;
             for tile in &mut self.tiles {
@@ -145,15 +165,18 @@ impl Plan {
         }
     }
 
-    fn cut(&mut self, inputs: &Inputs<'_>) {
+    /// Tiles of about equal length, `longest` at most, whole steps but for the last.
+    fn cut(&mut self, inputs: &Inputs<'_>, longest: usize) {
         self.tiles.clear();
         let group = inputs.group();
         for head_kv in 0..inputs.place.n_head_kv {
             for run in &self.runs {
                 let n_queries = run.len() * group;
+                let n_tiles = n_queries.div_ceil(longest);
+                let len = n_queries.div_ceil(n_tiles).next_multiple_of(STEP);
                 // From the end: the last rows of a prompt see most, and long tasks should start first.
-                for index in (0..n_queries.div_ceil(TILE)).rev() {
-                    let queries = index * TILE..n_queries.min((index + 1) * TILE);
+                for index in (0..n_queries.div_ceil(len)).rev() {
+                    let queries = index * len..n_queries.min((index + 1) * len);
                     let first = inputs.visible(run.start + queries.start / group);
                     let last = inputs.visible(run.start + (queries.end - 1) / group);
                     self.tiles.push(Tile {

@@ -275,6 +275,27 @@ fn windows() {
 }
 
 #[test]
+fn tiles_of_many_steps() {
+    for (kv_type, head_dim, head_dim_v) in [
+        (KvType::F16, 24, 40),
+        (KvType::F16, 7, 9),
+        (KvType::F32, 16, 16),
+        (KvType::Q8_0, 16, 16),
+    ] {
+        let case = Case {
+            kv_type,
+            n_head: 6,
+            head_dim,
+            head_dim_v,
+            ..PLAIN
+        };
+        let mut rows = run_of(0, 480..540);
+        rows.extend(run_of(1, 30..90));
+        check(case, &[540, 90], &rows);
+    }
+}
+
+#[test]
 fn rows_of_several_sequences_in_any_order() {
     let rows = |list: &[(u32, u32)]| {
         list.iter()

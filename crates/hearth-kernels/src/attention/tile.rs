@@ -1,14 +1,16 @@
 //! Chunks of a tile: scores with 16 keys as lanes, exponentials, weighted values with 16 elements as lanes.
 //!
 //! One algorithm for every level and KV type. Queries of a tile go in steps of as many as the level's registers hold accumulators
-//! for; within a step each key and each value is loaded and converted once. What depends on how keys and values are stored lies
-//! in `tile/`: how a query is prepared, scores, and weighted values.
+//! for; within a step each key and each value is loaded once. What depends on how keys and values are stored lies in `tile/`: how
+//! a query is prepared, scores, and weighted values. Where several steps follow each other, half-precision keys and values of a
+//! chunk are converted beforehand (`tile/converted.rs`).
 
 #![allow(
     clippy::needless_range_loop,
     reason = "counted loops over register tiles are unrolled before registers are chosen; iterators not always"
 )]
 
+mod converted;
 mod float;
 mod q8_0;
 
@@ -16,13 +18,19 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::plan::{Tile, partial_len};
-use super::{CHUNK, Inputs, TILE};
+use super::{CHUNK, Inputs, STEP};
 use crate::cpu::Isa;
 use crate::float::LANES;
 use crate::lanes::{self, F16, F32, LaneOp, Lanes};
+use crate::matmul::ThreadScratch;
 use crate::page::{self, KvType};
+pub(super) use converted::converted_bytes;
+use converted::{Convert, Converted};
 use float::Floats;
 use q8_0::Q8_0;
+
+/// From so many full steps of a tile on, converting a chunk costs less than it saves.
+const CONVERTED_STEPS: usize = 3;
 
 /// Scores of one query over one chunk; a cache line each 16.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +84,8 @@ pub(super) struct TileScratch {
     queries: QueryScratch,
     scores: Vec<Scores>,
     weights: WeightScratch,
+    /// Of one chunk.
+    converted: ThreadScratch,
     /// Results of the chunks of a tile that this thread computes alone.
     pub partials: Vec<f32>,
 }
@@ -93,22 +103,23 @@ impl TileScratch {
         ]
     }
 
-    pub fn grow(&mut self, head_dim: usize, partials: usize) {
+    pub fn grow(&mut self, [head_dim, head_dim_v]: [usize; 2], partials: usize) {
         let QueryScratch {
             floats,
             bytes,
             sums,
         } = &mut self.queries;
-        let n_floats = head_dim.next_multiple_of(LANES) * TILE;
+        let n_floats = head_dim.next_multiple_of(LANES) * STEP;
         if floats.len() < n_floats {
             floats.resize(n_floats, 0.0);
-            bytes.resize(head_dim.div_ceil(4) * TILE, 0);
-            sums.resize(head_dim.div_ceil(page::Q8_BLOCK) * TILE, 0);
+            bytes.resize(head_dim.div_ceil(4) * STEP, 0);
+            sums.resize(head_dim.div_ceil(page::Q8_BLOCK) * STEP, 0);
         }
-        if self.scores.len() < TILE {
-            self.scores.resize(TILE, Scores([0.0; CHUNK]));
-            self.weights.0.resize(TILE, [0; CHUNK / 2]);
+        if self.scores.len() < STEP {
+            self.scores.resize(STEP, Scores([0.0; CHUNK]));
+            self.weights.0.resize(STEP, [0; CHUNK / 2]);
         }
+        self.converted.bytes(converted_bytes(head_dim, head_dim_v));
         if self.partials.len() < partials {
             self.partials = vec![0.0; partials];
         }
@@ -129,42 +140,60 @@ pub(super) fn chunks(
     } else {
         &[6, 4, 2, 1]
     };
-    let mut done = 0;
-    while done < tile.queries.len() {
-        let left = tile.queries.len() - done;
-        let step = steps
-            .iter()
-            .copied()
-            .find(|step| *step <= left)
-            .unwrap_or(1);
-        let step = Step {
-            inputs,
-            tile,
-            chunks: chunks.clone(),
-            first: done,
-            len: step,
-            thread,
-            partials,
-        };
-        done += step.len;
-        match inputs.place.kv_type {
-            KvType::F16 => run_step::<Floats<F16>>(isa, step),
-            KvType::F32 => run_step::<Floats<F32>>(isa, step),
-            KvType::Q8_0 => run_step::<Q8_0>(isa, step),
+    let n_queries = tile.queries.len();
+    let is_converted =
+        inputs.place.kv_type == KvType::F16 && n_queries >= CONVERTED_STEPS * steps[0];
+    let len = partial_len(inputs.place.head_dim_v);
+    for (chunk, partials) in chunks.zip(partials.chunks_exact_mut(n_queries * len)) {
+        let base = chunk * CHUNK;
+        if is_converted {
+            let convert = Convert {
+                keys: Keys::new(inputs, tile),
+                base,
+                seen: tile.visible(inputs),
+                to: &mut thread.converted,
+            };
+            lanes::run(isa, convert);
+        }
+        let mut first = 0;
+        while first < n_queries {
+            let left = n_queries - first;
+            let len_step = *steps.iter().find(|step| **step <= left).unwrap_or(&1);
+            let step = Step {
+                inputs,
+                tile,
+                base,
+                first,
+                len: len_step,
+                is_converted,
+                thread,
+                results: &mut partials[first * len..][..len_step * len],
+            };
+            first += len_step;
+            match inputs.place.kv_type {
+                KvType::F16 if is_converted => run_step::<Floats<F32>>(isa, step),
+                KvType::F16 => run_step::<Floats<F16>>(isa, step),
+                KvType::F32 => run_step::<Floats<F32>>(isa, step),
+                KvType::Q8_0 => run_step::<Q8_0>(isa, step),
+            }
         }
     }
 }
 
-/// Some queries of a tile, over some chunks.
+/// Some queries of a tile, over one chunk.
 struct Step<'a> {
     inputs: &'a Inputs<'a>,
     tile: &'a Tile,
-    chunks: Range<usize>,
+    /// First position of the chunk.
+    base: usize,
     /// First query, counted in the tile.
     first: usize,
     len: usize,
+    /// The chunk's keys and values have been converted.
+    is_converted: bool,
     thread: &'a mut TileScratch,
-    partials: &'a mut [f32],
+    /// `[len][head_dim_v + 2]`.
+    results: &'a mut [f32],
 }
 
 fn run_step<K: KvKind>(isa: Isa, step: Step<'_>) {
@@ -224,60 +253,71 @@ impl<K: KvKind, const NQ: usize> LaneOp for StepOp<'_, K, NQ> {
         let Step {
             inputs,
             tile,
-            chunks,
+            base,
             first,
+            is_converted,
             thread,
-            partials,
+            results,
             ..
         } = self.step;
         let TileScratch {
             queries,
             scores,
             weights,
+            converted,
             ..
         } = thread;
         let mut visible = [(0, 0); NQ];
-        let mut rows = [0; NQ];
         for i in 0..NQ {
             let (row, head) = tile.row_and_head(inputs, tile.queries.start + first + i);
             let range = inputs.visible(row);
             visible[i] = (range.start, range.end);
-            rows[i] = row;
             K::pack::<NQ>(queries, i, inputs.query(row, head));
         }
-        let keys = Keys {
-            inputs,
-            table: inputs.tables[inputs.rows[rows[0]].table as usize],
-            head: tile.head_kv,
-        };
+        let mut keys = Keys::new(inputs, tile);
+        if is_converted {
+            keys.converted = Some(Converted::new(inputs.place, converted));
+        }
         let Some(scores) = scores.first_chunk_mut::<NQ>() else {
             return;
         };
-        let width = inputs.place.head_dim_v;
-        let stride = tile.queries.len() * partial_len(width);
-        for (chunk, partials) in chunks.zip(partials.chunks_exact_mut(stride)) {
-            let results = &mut partials[first * partial_len(width)..][..NQ * partial_len(width)];
-            let step = ChunkStep {
-                keys: &keys,
-                base: chunk * CHUNK,
-                queries,
-            };
-            step.run::<S, K, NQ>(s, &visible, scores, weights, results);
-        }
+        let step = ChunkStep {
+            keys: &keys,
+            base,
+            queries,
+        };
+        step.run::<S, K, NQ>(s, &visible, scores, weights, results);
     }
 }
 
 /// One sequence's keys and values of one head.
+#[derive(Clone, Copy)]
 struct Keys<'a> {
     inputs: &'a Inputs<'a>,
     table: &'a [u32],
     head: usize,
+    /// Read instead of the pages.
+    converted: Option<Converted<'a>>,
 }
 
 impl<'a> Keys<'a> {
+    /// Those of a tile, as they are stored.
+    fn new(inputs: &'a Inputs<'a>, tile: &Tile) -> Keys<'a> {
+        let (row, _) = tile.row_and_head(inputs, tile.queries.start);
+        Keys {
+            inputs,
+            table: inputs.tables[inputs.rows[row].table as usize],
+            head: tile.head_kv,
+            converted: None,
+        }
+    }
+
     /// The keys of the page that holds `pos`.
     #[inline(always)]
     fn keys(&self, pos: usize) -> &'a [u8] {
+        if let Some(converted) = &self.converted {
+            return converted.keys(pos);
+        }
         let place = self.inputs.place;
         let start = place.keys_at(page::page_of(self.table, pos), self.head);
         &self.inputs.kv[start..start + place.head_key_bytes()]
@@ -286,6 +326,9 @@ impl<'a> Keys<'a> {
     /// The values of the page that holds `pos`.
     #[inline(always)]
     fn values(&self, pos: usize) -> &'a [u8] {
+        if let Some(converted) = &self.converted {
+            return converted.values(pos);
+        }
         let place = self.inputs.place;
         let start = place.values_at(page::page_of(self.table, pos), self.head);
         &self.inputs.kv[start..start + place.head_value_bytes()]

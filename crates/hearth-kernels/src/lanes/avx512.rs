@@ -98,7 +98,11 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     fn load_f16(self, x: &[u8; 32]) -> __m512 {
-        with_token!(self, _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())))
+        // `_mm512_cvtph_ps` forbids exceptions, which only the register form of the instruction can: one operation more.
+        with_token!(self, {
+            let half = _mm256_loadu_si256(x.as_ptr().cast());
+            _mm512_cvt_roundph_ps::<_MM_FROUND_CUR_DIRECTION>(half)
+        })
     }
 
     #[inline(always)]

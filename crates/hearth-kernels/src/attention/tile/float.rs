@@ -23,8 +23,12 @@ impl<K: Stored> KvKind for Floats<K> {
     #[inline(always)]
     fn pack<const NQ: usize>(to: &mut QueryScratch, i: usize, query: &[f32]) {
         let packed = to.floats.as_chunks_mut::<LANES>().0.as_chunks_mut::<NQ>().0;
-        for (to, x) in packed.iter_mut().zip(query.chunks(LANES)) {
-            to[i][..x.len()].copy_from_slice(x);
+        let (whole, rest) = query.as_chunks::<LANES>();
+        for (to, x) in packed.iter_mut().zip(whole) {
+            to[i] = *x;
+        }
+        if !rest.is_empty() {
+            packed[whole.len()][i][..rest.len()].copy_from_slice(rest);
         }
     }
 
