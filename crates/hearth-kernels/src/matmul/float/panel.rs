@@ -421,7 +421,11 @@ fn follow<S: Lanes, const R: usize, const T: usize>(
 ) -> [[S::V; R]; T] {
     let mut sums = [[s.splat(0.0); R]; T];
     for (weights, x) in weights.chunks(LANES).zip(x) {
+        // The next 16 columns of all tokens lie behind these.
+        let mut next_x = (&raw const *x).wrapping_add(1).cast::<u8>();
         for (i, weights) in (0..LANES).zip(weights) {
+            s.prefetch(next_x);
+            next_x = next_x.wrapping_add(64 * T / LANES);
             for ahead in &mut *ahead {
                 s.prefetch_far(ahead.at);
                 ahead.at = ahead.at.wrapping_add(ahead.step);
