@@ -20,8 +20,8 @@ use crate::quant::{ActFormat, WeightType};
 /// From this many elements on, quantising the input is worth a fork of its own.
 const FORK_LEN: usize = 16 * 1024;
 
-/// Rows that one claim quantises, at most.
-const QUANTIZE_CHUNK: usize = 8;
+/// Rows that one claim quantises, at most: a group of float rows, whose lines lie side by side, stays with one thread.
+const QUANTIZE_CHUNK: usize = 12;
 
 /// Where a row of the input goes.
 #[derive(Debug, Clone, Copy)]
@@ -136,7 +136,9 @@ impl Acts {
                 index,
             })
         };
-        self.quantize_rows(kernels, needs, n_cols, n_tokens, n_tokens, row, places);
+        self.quantize_rows(
+            kernels, needs, true, n_cols, n_tokens, n_tokens, row, places,
+        );
     }
 
     /// Rows of `input`, `[n_tokens, n_cols]`, each to all its `places`. Every one of `n_rows` places is named exactly once.
@@ -151,7 +153,7 @@ impl Acts {
     ) {
         let n_cols = input.len() / n_tokens;
         let row = |index: usize| &input[index * n_cols..][..n_cols];
-        self.quantize_rows(kernels, needs, n_cols, n_tokens, n_rows, row, places);
+        self.quantize_rows(kernels, needs, false, n_cols, n_tokens, n_rows, row, places);
     }
 
     #[allow(clippy::too_many_arguments, reason = "what two callers above share")]
@@ -159,6 +161,7 @@ impl Acts {
         &mut self,
         kernels: &Kernels,
         needs: Needs,
+        is_batch: bool,
         n_cols: usize,
         n_tokens: usize,
         n_rows: usize,
@@ -172,6 +175,7 @@ impl Acts {
             n_a32: self.n_a32,
             n_a256: self.n_a256,
             n_lines: self.n_lines,
+            is_batch,
             lines: Disjoint::new(&mut self.lines),
             is_gathered: needs.gather,
             a32: Disjoint::new(&mut self.a32),
@@ -180,19 +184,29 @@ impl Acts {
             is_finite: Disjoint::new(&mut self.is_finite),
         };
         // SAFETY: every place is named once, so these elements are this row's alone.
-        let quantize = |token: usize| unsafe {
-            store.write(row(token), || places(token));
+        let quantize = |tokens: Range<usize>| unsafe {
+            let mut rows = [&[][..]; QUANTIZE_CHUNK];
+            for (to, token) in rows.iter_mut().zip(tokens.clone()) {
+                *to = row(token);
+                store.write(to, || places(token));
+            }
+            if store.is_batch {
+                store.pack(&rows[..tokens.len()], 0, n_tokens, tokens.start);
+            }
         };
-        if n_tokens * n_cols < FORK_LEN {
-            (0..n_tokens).for_each(quantize);
-        } else {
-            let step = (n_tokens / kernels.n_threads()).clamp(1, QUANTIZE_CHUNK);
-            kernels.team().run(n_tokens.div_ceil(step), |worker| {
-                while let Some(chunk) = worker.claim() {
-                    let start = chunk * step;
-                    (start..(start + step).min(n_tokens)).for_each(&quantize);
+        let is_forked = n_tokens * n_cols >= FORK_LEN;
+        let n_threads = if is_forked { kernels.n_threads() } else { 1 };
+        let step = (n_tokens / n_threads).clamp(1, QUANTIZE_CHUNK);
+        let chunk = |index: usize| quantize(index * step..((index + 1) * step).min(n_tokens));
+        let n_chunks = n_tokens.div_ceil(step);
+        if is_forked {
+            kernels.team().run(n_chunks, |worker| {
+                while let Some(index) = worker.claim() {
+                    chunk(index);
                 }
             });
+        } else {
+            (0..n_chunks).for_each(chunk);
         }
     }
 
@@ -282,6 +296,8 @@ struct Store<'a> {
     n_a32: usize,
     n_a256: usize,
     n_lines: usize,
+    /// All rows form one group, in their order.
+    is_batch: bool,
     lines: Disjoint<'a, Line>,
     is_gathered: bool,
     a32: Disjoint<'a, A32Block>,
@@ -320,11 +336,10 @@ impl Store<'_> {
                 unsafe { self.a32.part(element(place, self.n_a32, i))[0] = block };
             }
         }
-        if self.n_lines > 0 {
-            for place in places().filter(|place| place.len >= float::PANEL_TOKENS) {
-                let first = place.first * self.n_lines;
+        if !self.is_batch {
+            for place in places() {
                 // SAFETY: as above.
-                unsafe { float::pack(self.isa, row, &self.lines, first, place.len, place.index) };
+                unsafe { self.pack(&[row], place.first, place.len, place.index) };
             }
         }
         for i in 0..self.n_a256 {
@@ -341,6 +356,21 @@ impl Store<'_> {
                 // SAFETY: as above.
                 unsafe { self.a256.part(element(place))[0] = *block };
             }
+        }
+    }
+}
+
+impl Store<'_> {
+    /// Lays out float rows that follow each other from `index` on in a group of `len`, which starts at row `first`. Nothing where
+    /// the group is small or no weight is float.
+    ///
+    /// # Safety
+    /// No other thread writes to these places.
+    unsafe fn pack(&self, rows: &[&[f32]], first: usize, len: usize, index: usize) {
+        if self.n_lines > 0 && len >= float::PANEL_TOKENS {
+            let first = first * self.n_lines;
+            // SAFETY: the caller's promise.
+            unsafe { float::pack(self.isa, rows, &self.lines, first, len, index) };
         }
     }
 }

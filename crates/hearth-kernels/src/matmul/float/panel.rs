@@ -88,32 +88,38 @@ pub(crate) fn n_lines(n_cols: usize) -> usize {
     Chains { n_cols }.n_lines() * LANES
 }
 
-/// Writes a row of activations to where [`rows`] reads it: token `index` of `n_tokens`, whose lines start at `first`. A group
-/// of tokens lies together, `[16 chains][lines][tokens]`.
+/// Writes rows of activations to where [`rows`](self::rows) reads them: tokens `index`, `index + 1`, … of `n_tokens`, whose lines
+/// start at `first`. A group of tokens lies together, `[16 chains][lines][tokens]`; rows of a group written together are written in
+/// the order of memory.
 ///
 /// # Safety
-/// No other thread writes to the lines of this token.
+/// No other thread writes to the lines of these tokens.
 pub(crate) unsafe fn pack(
     isa: Isa,
-    row: &[f32],
+    mut rows: &[&[f32]],
     to: &Disjoint<'_, Line>,
     first: usize,
     n_tokens: usize,
-    index: usize,
+    mut index: usize,
 ) {
-    let group = group(isa, n_tokens, index);
-    let op = Pack {
-        row,
-        to,
-        first: first + group.start * n_lines(row.len()) + index - group.start,
-        step: group.len(),
-    };
-    lanes::run(isa, op);
+    while let Some(row) = rows.first() {
+        let group = group(isa, n_tokens, index);
+        let (together, later) = rows.split_at(rows.len().min(group.end - index));
+        let op = Pack {
+            rows: together,
+            to,
+            first: first + group.start * n_lines(row.len()) + index - group.start,
+            step: group.len(),
+        };
+        lanes::run(isa, op);
+        index += together.len();
+        rows = later;
+    }
 }
 
-/// [`pack`] with the promise of its caller: lines `first`, `first + step`, … are this row's alone.
+/// [`pack`] with the promise of its caller: for row `t` the lines `first + t`, `first + t + step`, … are this call's alone.
 struct Pack<'a> {
-    row: &'a [f32],
+    rows: &'a [&'a [f32]],
     to: &'a Disjoint<'a, Line>,
     first: usize,
     step: usize,
@@ -124,27 +130,31 @@ impl LaneOp for Pack<'_> {
 
     #[inline(always)]
     fn run<S: Lanes>(self, s: S) {
-        let n_cols = self.row.len();
+        let n_cols = self.rows[0].len();
         let n_lines = Chains { n_cols }.n_lines();
-        for (unit, x) in self.row.chunks(UNIT).enumerate() {
-            let mut padded = [0.0; UNIT];
-            let x: &[f32; UNIT] = match x.try_into() {
-                Ok(x) => x,
-                Err(_) => {
-                    padded[..x.len()].copy_from_slice(x);
-                    &padded
+        for unit in 0..n_lines {
+            let columns = unit * UNIT..n_cols.min((unit + 1) * UNIT);
+            for (t, row) in self.rows.iter().enumerate() {
+                let x = &row[columns.clone()];
+                let mut padded = [0.0; UNIT];
+                let x: &[f32; UNIT] = match x.try_into() {
+                    Ok(x) => x,
+                    Err(_) => {
+                        padded[..x.len()].copy_from_slice(x);
+                        &padded
+                    }
+                };
+                let mut v = [s.splat(0.0); LANES];
+                for i in 0..LANES {
+                    v[i] = s.load(&x.as_chunks().0[i]);
                 }
-            };
-            let mut v = [s.splat(0.0); LANES];
-            for i in 0..LANES {
-                v[i] = s.load(&x.as_chunks().0[i]);
-            }
-            let v = s.transpose(v);
-            for (chain, lane) in ORDER.into_iter().enumerate() {
-                let at = self.first + (chain * n_lines + unit) * self.step;
-                // SAFETY: the promise of `pack`'s caller.
-                let line = unsafe { &mut self.to.part(at..at + 1)[0] };
-                s.store(v[lane], &mut line.0);
+                let v = s.transpose(v);
+                for (chain, lane) in ORDER.into_iter().enumerate() {
+                    let at = self.first + t + (chain * n_lines + unit) * self.step;
+                    // SAFETY: the promise of `pack`'s caller.
+                    let line = unsafe { &mut self.to.part(at..at + 1)[0] };
+                    s.store(v[lane], &mut line.0);
+                }
             }
         }
     }
