@@ -92,13 +92,14 @@ pub(super) struct TileScratch {
 
 impl TileScratch {
     #[cfg(test)]
-    pub fn capacity(&self) -> [usize; 6] {
+    pub fn capacity(&self) -> [usize; 7] {
         [
             self.queries.floats.capacity(),
             self.queries.bytes.capacity(),
             self.queries.sums.capacity(),
             self.scores.capacity(),
             self.weights.0.capacity(),
+            self.converted.capacity(),
             self.partials.capacity(),
         ]
     }
@@ -291,7 +292,6 @@ impl<K: KvKind, const NQ: usize> LaneOp for StepOp<'_, K, NQ> {
 }
 
 /// One sequence's keys and values of one head.
-#[derive(Clone, Copy)]
 struct Keys<'a> {
     inputs: &'a Inputs<'a>,
     table: &'a [u32],

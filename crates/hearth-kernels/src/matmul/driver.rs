@@ -48,6 +48,11 @@ pub(crate) struct ThreadScratch {
 struct Line([u8; 64]);
 
 impl ThreadScratch {
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.lines.capacity()
+    }
+
     /// At least `n_bytes` bytes at a cache line, with whatever the last kernel left in them.
     pub fn bytes(&mut self, n_bytes: usize) -> &mut [u8] {
         let n_lines = n_bytes.div_ceil(64);

@@ -19,7 +19,6 @@ pub(in crate::attention) fn converted_bytes(head_dim: usize, head_dim_v: usize) 
 }
 
 /// A chunk as [`Convert`] leaves it: pages of keys, then pages of values, laid out like stored ones of single precision.
-#[derive(Clone, Copy)]
 pub(super) struct Converted<'a> {
     keys: &'a [u8],
     values: &'a [u8],

@@ -435,7 +435,7 @@ fn follow<S: Lanes, const R: usize, const T: usize>(
         let mut next_x = (&raw const *x).wrapping_add(1).cast::<u8>();
         for (i, weights) in (0..LANES).zip(weights) {
             s.prefetch(next_x);
-            next_x = next_x.wrapping_add(64 * T / LANES);
+            next_x = next_x.wrapping_add(size_of::<[Line; T]>() / LANES);
             for ahead in &mut *ahead {
                 s.prefetch_far(ahead.at);
                 ahead.at = ahead.at.wrapping_add(ahead.step);
